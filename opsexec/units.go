@@ -1,0 +1,49 @@
+package opsexec
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Units is systemd as far as sgfleet needs it. opsexec/systemd implements it
+// over D-Bus, [Systemctl] with the systemctl command for hosts without a bus.
+// Unit names always carry their suffix.
+type Units interface {
+	// Restart queues a restart job (mode "replace") and returns as soon as it
+	// is queued. The job's result ("done", "failed", "canceled", "timeout",
+	// "dependency", "skipped", …) arrives on the channel, which is buffered and
+	// may stay silent for ever when the bus is lost: never wait for it alone.
+	// Errors: [ErrNoSuchUnit], [ErrUnitMasked], [ErrNotAuthorized], or any
+	// other for a job that was not queued.
+	Restart(ctx context.Context, unit string) (<-chan string, error)
+
+	// Show reads the unit's state. A unit that systemd does not know has
+	// LoadState "not-found" and is no error.
+	Show(ctx context.Context, unit string) (Unit, error)
+}
+
+var (
+	ErrNoSuchUnit    = errors.New("no such unit")
+	ErrUnitMasked    = errors.New("unit is masked")
+	ErrNotAuthorized = errors.New("not authorized to manage the unit")
+)
+
+// Unit is the state of one unit, in systemd's own words.
+type Unit struct {
+	Name         string
+	LoadState    string // loaded, not-found, masked, bad-setting, error
+	ActiveState  string // active, reloading, inactive, failed, activating, deactivating
+	SubState     string
+	Result       string // success, exit-code, signal, timeout, start-limit-hit, …
+	InvocationID string // 32 hex digits, new with every start; "" before the first
+	MainPID      int
+	NRestarts    int // automatic restarts only (Restart=); manual ones do not count
+	Job          uint32
+	ActiveEnter  time.Time // host's clock
+
+	StartLimitBurst    int           // 0: no limit
+	StartLimitInterval time.Duration // 0: no limit
+	TimeoutStart       time.Duration // 0: infinite
+	TimeoutStop        time.Duration // 0: infinite
+}
