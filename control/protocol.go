@@ -61,6 +61,9 @@ type Op struct {
 	// ReplyKey is then where it wants its text answer.
 	Legacy   bool   `json:"-"`
 	ReplyKey string `json:"-"`
+	// ReplyField is set by the publisher of an op that legacy peers should obey
+	// too: Encode then writes ReplyKey under this name.
+	ReplyField string `json:"-"`
 }
 
 // Args are an op's parameters. All are optional.
