@@ -11,12 +11,17 @@ import (
 // Unit names always carry their suffix.
 type Units interface {
 	// Restart queues a restart job (mode "replace") and returns as soon as it
-	// is queued. The job's result ("done", "failed", "canceled", "timeout",
-	// "dependency", "skipped", …) arrives on the channel, which is buffered and
-	// may stay silent for ever when the bus is lost: never wait for it alone.
-	// Errors: [ErrNoSuchUnit], [ErrUnitMasked], [ErrNotAuthorized], or any
+	// is queued. With try, systemd itself leaves a unit alone that is not
+	// running when the job gets there (the job is then "done"): so a unit that
+	// somebody stopped since it was looked at stays stopped.
+	//
+	// The job's result ("done", "failed", "canceled", "timeout", "dependency",
+	// "skipped", …) arrives on the channel, which is buffered and may stay
+	// silent for ever when the bus is lost: never wait for it alone.
+	// Errors: [ErrNoSuchUnit], [ErrUnitMasked], [ErrNotAuthorized],
+	// [ErrBusLost] when it is not known whether the job was queued, or any
 	// other for a job that was not queued.
-	Restart(ctx context.Context, unit string) (<-chan string, error)
+	Restart(ctx context.Context, unit string, try bool) (<-chan string, error)
 
 	// Show reads the unit's state. A unit that systemd does not know has
 	// LoadState "not-found" and is no error.
@@ -27,6 +32,7 @@ var (
 	ErrNoSuchUnit    = errors.New("no such unit")
 	ErrUnitMasked    = errors.New("unit is masked")
 	ErrNotAuthorized = errors.New("not authorized to manage the unit")
+	ErrBusLost       = errors.New("lost the connection to systemd")
 )
 
 // Unit is the state of one unit, in systemd's own words.
