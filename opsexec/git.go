@@ -18,9 +18,9 @@ type PullLock interface {
 	// TryLock takes the lock for ttl. When another holds it, held is false and
 	// holder names it. at is the lock's own clock (Redis TIME, µs since the
 	// epoch) when it was asked.
-	TryLock(ctx context.Context, ttl time.Duration) (held bool, holder string, at int64, err error)
-	// Holder names the present holder, "" when the lock is free.
-	Holder(ctx context.Context) (string, error)
+	TryLock(ctx context.Context, ttl time.Duration) (held bool, holder PullHolder, at int64, err error)
+	// Holder names the present holder; the zero value when the lock is free.
+	Holder(ctx context.Context) (PullHolder, error)
 	// Unlock releases the lock if, and only if, it is still ours.
 	Unlock(ctx context.Context) error
 	// Outcome reads the newest pull's outcome; nil when there is none.
@@ -29,11 +29,21 @@ type PullLock interface {
 	SetOutcome(ctx context.Context, o PullOutcome) error
 }
 
+// PullHolder is who holds a [PullLock].
+type PullHolder struct {
+	Instance string // service@host; "" when the lock is free
+	// Foreign marks a holder that is no sgfleet, such as a service of the
+	// original system (its value is not "instance:token" of our making): it
+	// takes no flock and records no outcome, so its lock must be waited out.
+	Foreign bool
+}
+
 // PullOutcome is what the newest pull of a checkout came to.
 type PullOutcome struct {
 	OpID    string `json:"op"`
-	Holder  string `json:"holder"`  // instance that pulled
-	Started int64  `json:"started"` // Redis TIME, µs
+	Holder  string `json:"holder"`           // instance that pulled
+	Started int64  `json:"started"`          // Redis TIME, µs
+	Pinned  string `json:"pinned,omitempty"` // the revision asked for, "" for the upstream's tip
 	Old     string `json:"old,omitempty"`
 	New     string `json:"new,omitempty"`
 	Error   string `json:"error,omitempty"` // "" when it worked

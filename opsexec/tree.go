@@ -31,6 +31,11 @@ type Lock interface {
 // process held the lock.
 var ErrLocked = errors.New("checkout is locked by another process")
 
+// ErrForeignGit is returned by [Tree.RemoveIndexLock] when a lock file of git
+// belongs to a git that is alive and not ours (one started by hand, or by a
+// service of the original system).
+var ErrForeignGit = errors.New("another git is at work in the checkout")
+
 // Marker is the note left in the git directory while a pull changes the tree:
 // whoever finds it knows that the pull was interrupted, and what to go back to.
 type Marker struct {
@@ -47,7 +52,7 @@ type Tree interface {
 	Resolve(dir string) (Checkout, error)
 
 	// Lock takes the checkout's flock, waiting until ctx ends ([ErrLocked]
-	// then).
+	// then). A free lock is taken at once, however short the wait.
 	Lock(ctx context.Context, c Checkout, mode LockMode) (Lock, error)
 
 	// Marker reads the marker; nil when there is none.
@@ -58,6 +63,7 @@ type Tree interface {
 
 	// RemoveIndexLock removes a stale index.lock (and other dead lock files of
 	// git) and says whether there was one. Only the holder of the exclusive
-	// flock may call it.
+	// flock may call it: no git of ours is at work then. One that is alive and
+	// not ours makes it [ErrForeignGit], and nothing is removed.
 	RemoveIndexLock(c Checkout) (removed bool, err error)
 }
