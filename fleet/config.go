@@ -57,6 +57,9 @@ type RedisConfig struct {
 // Tier is one rung of the restart order.
 type Tier struct {
 	Name string `yaml:"name" json:"name"`
+	// Gateway marks a tier that restarts after all others and waits for the
+	// publisher's release. The tier named "gateway" always is one.
+	Gateway bool `yaml:"gateway" json:"gateway"`
 	// DoneTimeout overrides how long a restart in this tier may take; zero
 	// means the unit's own stop + start timeout + 5 s.
 	DoneTimeout Duration `yaml:"done_timeout" json:"done_timeout"`

@@ -77,8 +77,8 @@ func ParseInstance(s string) (Instance, error) {
 	host, num, numbered := strings.Cut(rest, "#")
 	n := 0
 	if numbered {
-		var err error
-		if n, err = strconv.Atoi(num); err != nil || n < 1 {
+		var valid bool
+		if n, valid = parseIndex(num); !valid {
 			return Instance{}, fmt.Errorf("instance %q: %q after # is not a number from 1", s, num)
 		}
 	}

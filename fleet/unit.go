@@ -33,17 +33,20 @@ func UnitName(c *Config, service string) string {
 	return c.ControlUnitPrefix + service
 }
 
-// Units resolves every tier to its systemd unit, in tier order: the original's
-// fleet_units, and the one source of truth for each command that names units.
-// A nil config means defaults. Pure.
+// Units resolves every service to its systemd unit, in tier order: the
+// original's fleet_units, and the one source of truth for each command that
+// names units. A nil config means defaults. Pure.
+//
+// The defaults give one service a tier and so the original's five. A service
+// that runs several copies gives one unit a copy, its index in the template's
+// name.
 func Units(c *Config) []string {
-	tiers := ServiceTiers
-	if c != nil {
-		tiers = c.TierNames()
+	if c == nil {
+		c = Default()
 	}
-	units := make([]string, 0, len(tiers))
-	for _, t := range tiers {
-		units = append(units, UnitName(c, t))
+	var units []string
+	for _, name := range c.ServiceNames() {
+		units = append(units, c.serviceUnits(name)...)
 	}
 	return units
 }
