@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// app is one invocation of the program. Each subcommand is a file of its own
+// that adds itself to commands.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	flags          globals
+}
+
+// globals are the flags that every command takes.
+type globals struct {
+	config string
+	redis  string
+	output string
+	color  string
+}
+
+// commands builds the subcommands; each file's init appends its own.
+var commands []func(*app) *cobra.Command
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sgfleet",
+		Short: "Restart, pull and update a fleet of systemd services over Redis pub/sub",
+		Long: `sgfleet controls a fleet of systemd services on many hosts. An op is broadcast
+once to every live daemon and never replayed to one that was down; every
+instance is accounted for by name.`,
+		Example: `  sgfleet services                   who is there, and on what revision
+  sgfleet restart inference          restart one tier everywhere, gateways last
+  sgfleet update all --dry-run       whom it would touch
+  sgfleet pull web@host-3 --yes      one instance, no question asked`,
+		SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.ArbitraryArgs,
+		RunE: group,
+		CompletionOptions: cobra.CompletionOptions{
+			DisableDefaultCmd: true,
+		},
+	}
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(flagError)
+	f := root.PersistentFlags()
+	f.StringVar(&a.flags.config, "config", "", "config file read after /etc/sgfleet/config.yaml and the user's own")
+	f.StringVar(&a.flags.redis, "redis", "", "Redis `URL`, for example redis://10.0.0.5:6379/0")
+	f.StringVarP(&a.flags.output, "output", "o", "text", "`format` of the result: "+strings.Join(outputs, ", "))
+	f.StringVar(&a.flags.color, "color", "auto", "auto, always or never; NO_COLOR is honoured")
+	complete(root, "output", outputs...)
+	complete(root, "color", "auto", "always", "never")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.checkFlags(cmd) }
+	for _, build := range commands {
+		root.AddCommand(build(a))
+	}
+	root.SetUsageTemplate(root.UsageTemplate() + "{{if not .HasParent}}\n" + exitCodesTable + "{{end}}")
+	return root
+}
+
+var outputs = []string{"text", "wide", "json", "jsonl", "name"}
+
+func (a *app) checkFlags(*cobra.Command) error {
+	if !slices.Contains(outputs, a.flags.output) {
+		return usagef("unknown output format %q: want %s%s", a.flags.output, strings.Join(outputs, ", "), didYouMean(a.flags.output, outputs))
+	}
+	if modes := []string{"auto", "always", "never"}; !slices.Contains(modes, a.flags.color) {
+		return usagef("unknown --color %q: want %s", a.flags.color, strings.Join(modes, ", "))
+	}
+	return nil
+}
+
+// group is the action of a command that only has subcommands.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return &codeError{
+		code: exitUsage, err: fmt.Errorf("unknown command %q%s", args[0], didYouMean(args[0], names)),
+		hint: fmt.Sprintf("Run '%s --help' for the list.", cmd.CommandPath()),
+	}
+}
+
+// flagError adds to pflag's message the flag that was probably meant.
+func flagError(cmd *cobra.Command, err error) error {
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, "--"+f.Name)
+		}
+	})
+	suggestion := ""
+	if _, name, ok := strings.Cut(err.Error(), "unknown flag: "); ok {
+		suggestion = didYouMean(name, names)
+	}
+	return &codeError{
+		code: exitUsage, err: fmt.Errorf("%w%s", err, suggestion),
+		hint: fmt.Sprintf("Run '%s --help' for the flags.", cmd.CommandPath()),
+	}
+}
+
+// exactArgs is cobra.ExactArgs with a message that shows what is wanted.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		want := "takes no arguments"
+		if len(names) > 0 {
+			want = "wants " + strings.Join(names, " ")
+		}
+		if len(args) != len(names) {
+			return &codeError{
+				code: exitUsage, err: fmt.Errorf("%s %s, got %d argument(s)", cmd.CommandPath(), want, len(args)),
+				hint: fmt.Sprintf("Run '%s --help' for examples.", cmd.CommandPath()),
+			}
+		}
+		return nil
+	}
+}
+
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic(err) // the flag does not exist: a mistake in this program
+	}
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// The exit codes, the same for every command; README and help list them.
+const (
+	exitOK         = 0
+	exitError      = 1 // an error before anything was sent
+	exitUsage      = 2 // usage or config
+	exitFailed     = 3 // some failed or refused
+	exitSilent     = 4 // some silent or unfinished
+	exitNobody     = 5 // nobody matched or nobody answered
+	exitRefused    = 6 // not confirmed, held, locked
+	exitNoCommand  = 64
+	exitInterrupt  = 130
+	exitCodesTable = `Exit codes:
+  0    all did it
+  1    error before anything was sent
+  2    usage or config
+  3    some failed or refused
+  4    some silent or unfinished
+  5    nobody matched or nobody answered
+  6    refused: not confirmed, held or locked
+  64   not a control command (say)
+  130  interrupted
+`
+)
+
+// codeError is an error with its exit code and, when there is one, the next
+// thing to do. An err of nil exits silently: everything has been said.
+type codeError struct {
+	code int
+	err  error
+	hint string
+}
+
+func (e *codeError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *codeError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &codeError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// exit prints err, if any, and returns the exit code.
+func (a *app) exit(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	ce := &codeError{code: exitError, err: err}
+	if errors.As(err, &ce) && ce.err == nil {
+		return ce.code
+	}
+	msg := strings.TrimRight(err.Error(), "\n")
+	fmt.Fprintf(a.stderr, "%s %s\n", a.paint(a.stderr, red, "sgfleet:"), msg)
+	if ce.hint != "" {
+		fmt.Fprintf(a.stderr, "%s\n", ce.hint)
+	}
+	return ce.code
+}
