@@ -1,97 +1,155 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
-// ActionSpec describes one timeline action. Each lives in a file of its own
-// (event_NAME.go) that registers it; nothing else lists them.
-type ActionSpec struct {
-	Name string // as in a timeline entry: "crash"
-	Help string // one line
-	// New returns a pointer to the action's zero arguments: a struct with yaml
-	// tags and a json "description" where a field needs one. The checker
-	// understands the reference types below wherever they stand in it.
-	New func() any
-	// Fault says that the action disturbs the fleet (and so is healed before
-	// liveness is judged).
-	Fault bool
-	// RealTime says why the action cannot run against a real redis-server in
-	// real time; "" when it can.
-	RealTime string
+// Action is one action of a timeline with its arguments. The struct that
+// implements it carries yaml tags, so that a scenario decodes into it
+// strictly; each lives in an event_*.go file of its own and registers itself
+// there.
+type Action interface {
+	// Validate reports everything that is wrong with the arguments in plan p.
+	Validate(p *Plan) []Problem
+	// Run does it. It does not wait: what takes time goes on in the world, and
+	// a fault that ends by itself is healed by the world's clock.
+	Run(w *World, s Step) error
 }
 
-var actions = map[string]ActionSpec{}
-
-// RegisterAction adds an action; a name taken twice is a programming error.
-func RegisterAction(s ActionSpec) {
-	if _, dup := actions[s.Name]; dup {
-		panic("sim: action " + s.Name + " registered twice")
-	}
-	if s.Name == "" || s.Help == "" || s.New == nil {
-		panic(fmt.Sprintf("sim: action %q lacks a name, help or arguments", s.Name))
-	}
-	actions[s.Name] = s
+// Problem is one thing wrong with an action's arguments.
+type Problem struct {
+	Field   string // yaml name of the argument, "" for the action itself
+	Message string
+	Value   string   // the offending value, when there is a list it should be in
+	Known   []string // that list: a "did you mean" can be made of it
+	Warning bool     // the scenario can run all the same
 }
 
-// Actions returns every registered action, by name.
-func Actions() []ActionSpec {
-	out := make([]ActionSpec, 0, len(actions))
-	for _, s := range actions {
-		out = append(out, s)
+func (p Problem) Error() string {
+	if p.Field == "" {
+		return p.Message
 	}
-	slices.SortFunc(out, func(a, b ActionSpec) int {
-		if a.Name < b.Name {
-			return -1
+	return p.Field + ": " + p.Message
+}
+
+// ActionInfo describes a registered action.
+type ActionInfo struct {
+	Name    string
+	Summary string        // one line
+	Example string        // YAML flow mapping, as it stands in a timeline
+	New     func() Action // a pointer to a zero value, ready to be decoded into
+	Fault   bool          // it disturbs the fleet, and heals before the settle time
+
+	// VirtualOnly says why the action cannot be run against a real
+	// redis-server in real time; "" when it can.
+	VirtualOnly string
+}
+
+var actions = map[string]ActionInfo{}
+
+func registerAction(a ActionInfo) {
+	if _, dup := actions[a.Name]; dup || a.Name == "" || a.Summary == "" || a.New == nil {
+		panic("sim: action " + a.Name + " is registered twice or lacks a name, summary or constructor")
+	}
+	actions[a.Name] = a
+}
+
+// Actions lists every action by name.
+func Actions() []ActionInfo {
+	return slices.SortedFunc(maps.Values(actions), func(a, b ActionInfo) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// LookupAction finds an action by its name.
+func LookupAction(name string) (ActionInfo, bool) {
+	a, ok := actions[name]
+	return a, ok
+}
+
+// OpNamer is implemented by actions that give an op a name that later entries
+// and expectations refer to.
+type OpNamer interface {
+	OpName() string
+}
+
+// Where selects what a fault hits. Exactly one of Host, Service and Target is
+// set; Pick then chooses among what matches. Embed it with yaml ",inline".
+type Where struct {
+	Host    string `yaml:"host,omitempty"`    // a host, or a glob of hosts
+	Service string `yaml:"service,omitempty"` // one instance: NAME@HOST
+	Target  string `yaml:"target,omitempty"`  // as an op's target
+	Pick    Pick   `yaml:"pick,omitempty"`    // one, all (default), 3, 30%
+}
+
+// Span is how long a fault lasts; zero means until the settle time begins.
+// Embed it with yaml ",inline".
+type Span struct {
+	For fleet.Duration `yaml:"for,omitempty"`
+}
+
+func (w Where) validate(p *Plan) []Problem {
+	var out []Problem
+	set := 0
+	for _, s := range []string{w.Host, w.Service, w.Target} {
+		if s != "" {
+			set++
 		}
-		return 1
-	})
+	}
+	if set != 1 {
+		out = append(out, Problem{Message: "want exactly one of host, service and target"})
+	}
+	if err := w.Pick.Validate(); err != nil {
+		out = append(out, Problem{Field: "pick", Message: err.Error()})
+	}
+	out = append(out, validHost(p, "host", w.Host)...)
+	if names := p.InstanceNames(); w.Service != "" && !slices.Contains(names, w.Service) {
+		out = append(out, Problem{
+			Field: "service", Message: fmt.Sprintf("instance %q is not in the fleet", w.Service),
+			Value: w.Service, Known: names,
+		})
+	}
+	if w.Target != "" {
+		if _, err := p.Target(w.Target); err != nil {
+			out = append(out, Problem{Field: "target", Message: err.Error()})
+		}
+	}
 	return out
 }
 
-// Reference types: a field of one of these types in an action's arguments or in
-// an expectation is checked against the scenario when it is read, so that an
-// action never meets a name that does not exist.
-type (
-	NewOp       string // introduces an op's name in this scenario (publish: {id: p1})
-	OpRef       string // an op's name that some entry introduces
-	HostRef     string // a host, or a glob that matches at least one
-	ServiceRef  string // NAME@HOST or NAME@HOST#N: one instance
-	TierRef     string
-	TargetRef   string // as an op's target; must match something
-	CheckoutRef string // absolute path of a checkout that some service has
-	// AnyTarget is a target that is sent as it is, sense or nonsense (the
-	// scenario may be about what becomes of a mistyped one).
-	AnyTarget string
-)
-
-// Where says whom a fault hits: one of its first three fields, written as in an
-// op's target. It is embedded (yaml ",inline") in the arguments of each fault.
-type Where struct {
-	Host    HostRef        `yaml:"host,omitempty" json:"host,omitempty"`
-	Service ServiceRef     `yaml:"service,omitempty" json:"service,omitempty"`
-	Target  TargetRef      `yaml:"target,omitempty" json:"target,omitempty"`
-	Pick    Pick           `yaml:"pick,omitempty" json:"pick,omitempty"` // of what matches; default all
-	For     fleet.Duration `yaml:"for,omitempty" json:"for,omitempty"`   // 0: until the faults heal before settle
-}
-
-// Pick chooses among what matches: "one", "all", a number or a percentage
-// (at least one). The zero value is all.
-type Pick struct {
-	Count   int     // 0: see Percent
-	Percent float64 // 0 with Count 0: all
-}
-
-// Of returns how many of n are picked.
-func (p Pick) Of(n int) int {
-	switch {
-	case p.Count > 0:
-		return min(p.Count, n)
-	case p.Percent > 0 && n > 0:
-		return min(max(1, int(p.Percent*float64(n)/100+0.5)), n)
+func (s Span) validate() []Problem {
+	if s.For < 0 {
+		return []Problem{{Field: "for", Message: fmt.Sprintf("%v is negative", time.Duration(s.For))}}
 	}
-	return n
+	return nil
+}
+
+// validHost checks a host or glob of hosts in argument field; "" is fine.
+func validHost(p *Plan, field, host string) []Problem {
+	if host == "" || len(p.hostsMatching(host)) > 0 {
+		return nil
+	}
+	return []Problem{{
+		Field: field, Message: fmt.Sprintf("host %q is not in the fleet", host),
+		Value: host, Known: p.HostNames(),
+	}}
+}
+
+// validOp checks that argument field names an op that an earlier entry of the
+// timeline publishes.
+func validOp(p *Plan, field, op string) []Problem {
+	var names []string
+	for _, s := range p.Timeline {
+		if n, ok := s.Action.(OpNamer); ok && n.OpName() != "" {
+			names = append(names, n.OpName())
+		}
+	}
+	if slices.Contains(names, op) {
+		return nil
+	}
+	return []Problem{{Field: field, Message: fmt.Sprintf("no op %q is published in the timeline", op), Value: op, Known: names}}
 }

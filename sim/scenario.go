@@ -1,8 +1,6 @@
 package sim
 
 import (
-	"time"
-
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
@@ -41,13 +39,13 @@ type Seeds struct {
 // a twin of a live one.
 type Topology struct {
 	Daemon   string                `yaml:"daemon" json:"daemon"` // host (default): one daemon for all services of a host; embedded: one in each service
-	Tiers    []TierRef             `yaml:"tiers" json:"tiers"`   // default: the original system's five
+	Tiers    []string              `yaml:"tiers" json:"tiers"`   // default: the original system's five
 	Generate []Generate            `yaml:"generate" json:"generate"`
 	Hosts    map[string]HostConfig `yaml:"hosts" json:"hosts"`
 	Twin     string                `yaml:"twin" json:"twin"` // file with the output of sgfleet services -o json
 
 	// All is the result of the above, in a stable order; filled in by Parse.
-	All []SimHost `yaml:"-" json:"-"`
+	All []HostPlan `yaml:"-" json:"-"`
 }
 
 // Generate makes hosts of one kind.
@@ -66,74 +64,8 @@ type HostConfig struct {
 
 // ServiceConfig is one service of a host.
 type ServiceConfig struct {
-	Tier     TierRef `yaml:"tier" json:"tier"`         // default: the service's name, when that is a tier
-	Replicas int     `yaml:"replicas" json:"replicas"` // default 1
-	Checkout string  `yaml:"checkout" json:"checkout"` // absolute path
-	State    string  `yaml:"state" json:"state"`       // active (default), inactive or failed at the start
-}
-
-// SimHost is a host of the fleet, expanded.
-type SimHost struct {
-	Name     string
-	Daemon   string // host, embedded or legacy
-	Services []SimService
-}
-
-// SimService is one instance of the fleet, expanded.
-type SimService struct {
-	Instance fleet.Instance
-	Tier     string
-	Unit     string // with suffix
-	Checkout string
-	State    string // active, inactive or failed
-	Revision string // from a twin, else ""
-}
-
-// The shapes of a daemon in a simulated fleet.
-const (
-	DaemonHost     = "host"
-	DaemonEmbedded = "embedded"
-	DaemonLegacy   = "legacy"
-)
-
-// Models say how long things take and how often they fail.
-type Models struct {
-	Link    Model `yaml:"link" json:"link"`         // one direction of a connection. Default p50 500µs, p99 5ms.
-	GitPull Model `yaml:"git_pull" json:"git_pull"` // a fetch. Default p50 2s, p99 10s.
-	Restart Model `yaml:"restart" json:"restart"`   // stop and start of a unit. Default p50 3s, p99 15s.
-}
-
-// Model is a distribution of durations: lognormal through p50 and p99, or
-// uniform between two bounds; Fail is the share of attempts that fail.
-type Model struct {
-	P50     fleet.Duration   `yaml:"p50" json:"p50"`
-	P99     fleet.Duration   `yaml:"p99" json:"p99"`
-	Uniform []fleet.Duration `yaml:"uniform" json:"uniform"`
-	Fail    Percent          `yaml:"fail" json:"fail"`
-}
-
-// Percent is a share, written "1%" and kept as 0.01.
-type Percent float64
-
-// Step is one entry of a timeline: when, and one action.
-type Step struct {
-	At    *time.Duration // since the start
-	After *time.Duration // since the entry before it began
-	Every *time.Duration // again and again, from At (default: from one interval on)
-
-	Action string // its name
-	Args   any    // a pointer to its arguments, from ActionSpec.New
-	Line   int
-}
-
-// Chaos draws faults at random within a window.
-type Chaos struct {
-	Window   []fleet.Duration `yaml:"window" json:"window"` // [from, to]
-	Interval struct {
-		Dist string         `yaml:"dist" json:"dist"` // exp (default) or fixed
-		Mean fleet.Duration `yaml:"mean" json:"mean"`
-	} `yaml:"interval" json:"interval"`
-	Weights       map[string]float64 `yaml:"weights" json:"weights"`               // chaos fault → weight
-	MaxConcurrent int                `yaml:"max_concurrent" json:"max_concurrent"` // default 1
-	For           fleet.Duration     `yaml:"for" json:"for"`                       // mean life of a fault. Default 20 s.
+	Tier     string `yaml:"tier" json:"tier"`         // default: the service's name, when that is a tier
+	Replicas int    `yaml:"replicas" json:"replicas"` // default 1
+	Checkout string `yaml:"checkout" json:"checkout"` // absolute path
+	State    string `yaml:"state" json:"state"`       // active (default), inactive or failed at the start
 }
