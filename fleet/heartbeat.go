@@ -55,11 +55,16 @@ func (h Heartbeat) Member() (Member, error) {
 // that has not been heard of counts as DOWN.
 const MissedBeats = 3
 
+// MaxHeartbeatInterval is the longest interval that a config may set and that
+// a heartbeat is believed to have: DOWN must not take longer to notice than
+// anyone waits.
+const MaxHeartbeatInterval = 10 * time.Minute
+
 // Down reports whether the instance had missed its heartbeats at Redis time
 // now. fallback is the interval assumed when the entry does not carry its own.
 func (h Heartbeat) Down(now Time, fallback time.Duration) bool {
 	interval := time.Duration(h.IntervalMS) * time.Millisecond
-	if interval <= 0 {
+	if interval <= 0 || interval > MaxHeartbeatInterval {
 		interval = fallback
 	}
 	return now.Sub(h.At) > MissedBeats*interval
