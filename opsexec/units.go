@@ -48,6 +48,10 @@ type Unit struct {
 	Job          uint32
 	ActiveEnter  time.Time // host's clock
 
+	// Exit says how the main process last ended ("exit status 1", "signal
+	// KILL"), in words fit for chat; "" when it has not, or is not known.
+	Exit string
+
 	StartLimitBurst    int           // 0: no limit
 	StartLimitInterval time.Duration // 0: no limit
 	TimeoutStart       time.Duration // 0: infinite
