@@ -141,6 +141,7 @@ func universalOptions(cfg *fleet.Config, o ConnectOptions) (*redis.UniversalOpti
 	if err := setCA(opts, rc.CAFile, o.ReadFile); err != nil {
 		return nil, err
 	}
+	opts.OnConnect = sampleTime
 	opts.Dialer = o.Dialer
 	if o.Dialer != nil && opts.TLSConfig != nil {
 		opts.Dialer = tlsDialer(o.Dialer, opts.TLSConfig)
@@ -270,11 +271,42 @@ type subConn struct {
 	dialed bool
 	closed bool
 	conn   net.Conn
+	time   fleet.Time // Redis time before the SUBSCRIBE, by this very connection
 }
 
 type subKey struct{}
 
 var errSubscriptionSpent = errors.New("subscription's connection is spent")
+
+// sampleTime asks a subscription's new connection for Redis time before
+// anything else is sent on it. Other connections pass, also those to a Sentinel
+// that are made on the way to a subscription's.
+func sampleTime(ctx context.Context, conn *redis.Conn) error {
+	sub, _ := ctx.Value(subKey{}).(*subConn)
+	if sub == nil || !sub.connected() {
+		return nil
+	}
+	t, err := conn.Time(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("redis TIME: %w", err)
+	}
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	sub.time = fleet.TimeOf(t)
+	return nil
+}
+
+func (s *subConn) connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn != nil
+}
+
+func (s *subConn) sampled() fleet.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.time
+}
 
 // first reports whether no dial was made yet.
 func (s *subConn) first() bool {
