@@ -85,9 +85,9 @@ func (c *Client) fresh() *Client {
 	return newClient(opts, c.master)
 }
 
-// Time asks Redis for its time, the one clock of the protocol.
-func (c *Client) Time(ctx context.Context) (fleet.Time, error) {
-	t, err := c.UniversalClient.Time(ctx).Result()
+// Now asks Redis for its time, the one clock of the protocol.
+func (c *Client) Now(ctx context.Context) (fleet.Time, error) {
+	t, err := c.Time(ctx).Result()
 	if err != nil {
 		return 0, fmt.Errorf("redis TIME: %w", clusterAdvice(err))
 	}

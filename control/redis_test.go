@@ -81,8 +81,8 @@ func TestMasterAddr(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if now, err := c.Time(t.Context()); err != nil || now == 0 {
-		t.Fatalf("Time: got %d, %v", now, err)
+	if now, err := c.Now(t.Context()); err != nil || now == 0 {
+		t.Fatalf("Now: got %d, %v", now, err)
 	}
 	if got := c.masterAddr(); got != a.Addr() {
 		t.Fatalf("got master %s, want %s", got, a.Addr())
@@ -96,7 +96,7 @@ func TestMasterAddr(t *testing.T) {
 	to = b.Addr()
 	f := c.fresh()
 	defer f.Close()
-	if _, err := f.Time(t.Context()); err != nil {
+	if _, err := f.Now(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got, own := c.masterAddr(), sub.addr(); got != b.Addr() || own != a.Addr() {
