@@ -1,7 +1,9 @@
 package opsexec
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -58,20 +60,28 @@ type PullOptions struct {
 	NoDedupe bool
 
 	LockTTL    time.Duration // 0 means 90 s (seed)
-	Timeout    time.Duration // of the whole pull; 0 means 60 s (seed)
+	Timeout    time.Duration // of fetch, merge and AfterPull together; 0 means 60 s (seed)
 	InstanceID string        // service@host, named as the lock's holder
 
-	OpID     string // outcome of the same op is joined
-	IssuedAt int64  // Redis TIME, µs: an outcome that started at or after it is joined
-	Revision string // commit to move to; "" means the tip of the upstream branch
+	// An outcome of the same op is joined, and so is one whose pull started at
+	// or after IssuedAt (Redis TIME, µs) for the same Revision. A caller that
+	// gives neither joins the pull that it finds running, as the original did.
+	OpID     string
+	IssuedAt int64
+
+	Revision string // commit id (7 or more hex digits) to move to; "" means the upstream's tip
 
 	// AllowBackward lets Revision be an ancestor of HEAD (an explicit
 	// rollback); otherwise only fast-forwards are made.
 	AllowBackward bool
 
-	Remote    string   // "" means "origin"
-	Branch    string   // "" means the checked-out branch
-	AfterPull []string // argument vector run under the flock after a pull
+	Remote string // "" means that of the branch's upstream, else "origin"
+	Branch string // "" means the upstream of the checked-out branch, else its namesake
+
+	// AfterPull is an argument vector run in the checkout, under the flock, in
+	// git's environment, after every pull that worked, be there news or not: one
+	// that failed, or that another puller did not run, is made up for that way.
+	AfterPull []string
 
 	Env  GitEnv
 	Exec Exec // nil means OSExec
@@ -81,7 +91,7 @@ type PullOptions struct {
 // GitEnv is what may be added to the environment allowlist of git.
 type GitEnv struct {
 	Pass       []string // "NAME=value" pairs passed on as they are (proxy, CA, agent)
-	Home       string   // HOME of git; "" means an empty directory of its own
+	Home       string   // HOME of git and AfterPull; "" means one that does not exist
 	SSHKey     string   // deploy key file
 	KnownHosts string
 	AllowFile  bool // permit file remotes
@@ -102,6 +112,61 @@ type PullResult struct {
 	New    string // HEAD after
 }
 
-// RunGitPull is written in full below its helpers; its signature is fixed here
-// so that control and the simulator build against it.
-var _ = func(ctx context.Context, dir string, o PullOptions) (r PullResult) { return r }
+// RunGitPull fast-forwards the checkout at dir to its upstream, or moves it to
+// o.Revision.
+//
+// Callers that share a checkout and a [PullLock] pull it once between them: the
+// others wait for that pull and report its revisions, or its error, as their
+// own. The lock in Redis only dedupes. What keeps two gits out of one checkout
+// is its flock, which every git inherits, so that it outlives a daemon that is
+// killed.
+//
+// It is not a bare "git pull": one killed at a random moment leaves a torn tree
+// that every later pull refuses. Here a dirty tree is refused before anything
+// is touched, the fetch touches no file, a marker is on the disk while the tree
+// changes, and whoever finds a marker under the flock puts the tree right first.
+func RunGitPull(ctx context.Context, dir string, o PullOptions) PullResult {
+	p, err := newPuller(dir, o)
+	if err != nil {
+		return PullResult{Summary: ChatLine(err.Error(), secretsOf(o.Env.Pass)...)}
+	}
+	var r PullResult
+	if o.Lock == nil || o.NoDedupe {
+		r = p.alone(ctx, nil)
+	} else {
+		r = p.deduped(ctx)
+	}
+	r.Summary = ChatLine(r.Summary, p.git.secrets...)
+	return r
+}
+
+// Head returns the revision that the checkout at dir is on.
+func Head(ctx context.Context, exec Exec, tree Tree, dir string) (string, error) {
+	c, err := tree.Resolve(dir)
+	if err != nil {
+		return "", err
+	}
+	g, err := newGit(c, exec, GitEnv{})
+	if err != nil {
+		return "", err
+	}
+	return g.revision(ctx, "HEAD")
+}
+
+// pullSlack is what a pull may take beyond its timeout and the kill grace until
+// its lock is released: Redis round trips, a stalled host.
+const pullSlack = 10 * time.Second
+
+// ValidatePullTimes checks that the pull lock outlives the longest pull, which
+// ends with its timeout, the grace of SIGTERM and the wait after SIGKILL.
+func ValidatePullTimes(timeout, lockTTL time.Duration) error {
+	timeout, lockTTL = cmp.Or(timeout, DefaultPullTimeout), cmp.Or(lockTTL, DefaultLockTTL)
+	if timeout < 0 {
+		return fmt.Errorf("pull timeout %v is negative", timeout)
+	}
+	if least := timeout + DefaultGrace + reapWait + pullSlack; lockTTL < least {
+		return fmt.Errorf("lock_ttl %v is shorter than a pull may take: pull timeout %v + kill grace %v + slack %v: set lock_ttl to at least %v",
+			lockTTL, timeout, DefaultGrace, reapWait+pullSlack, least)
+	}
+	return nil
+}

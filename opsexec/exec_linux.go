@@ -1,0 +1,23 @@
+package opsexec
+
+import (
+	"errors"
+	"syscall"
+)
+
+// awaitExit returns when the child pid has ended, and leaves it a zombie: until
+// it is reaped neither its number nor that of its group can be used again, so
+// signals to the group hit nobody else.
+func awaitExit(pid int) {
+	const (
+		pPID    = 1         // P_PID
+		wExited = 4         // WEXITED
+		wNoWait = 0x1000000 // WNOWAIT
+	)
+	for {
+		_, _, err := syscall.Syscall6(syscall.SYS_WAITID, pPID, uintptr(pid), 0, wExited|wNoWait, 0, 0)
+		if !errors.Is(err, syscall.EINTR) {
+			return
+		}
+	}
+}

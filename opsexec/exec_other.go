@@ -1,0 +1,17 @@
+//go:build !linux
+
+package opsexec
+
+import (
+	"errors"
+	"syscall"
+	"time"
+)
+
+// awaitExit returns when the child pid has ended. Only Linux hosts run the
+// daemon; elsewhere polling will do.
+func awaitExit(pid int) {
+	for !errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH) && !errors.Is(syscall.Kill(-pid, 0), syscall.EPERM) {
+		time.Sleep(20 * time.Millisecond)
+	}
+}
