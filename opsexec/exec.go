@@ -77,7 +77,7 @@ const (
 // There is no parent-death signal: git has to outlive a daemon that was killed,
 // since the orphan keeps the checkout's flock until it has ended.
 func OSExec(ctx context.Context, cmd Cmd) (Result, error) {
-	p, err := start(ctx, cmd)
+	p, err := startProcess(ctx, cmd)
 	if err != nil {
 		return Result{ExitCode: -1}, fmt.Errorf("%s: not started: %w", commandName(cmd.Argv), err)
 	}
@@ -94,7 +94,7 @@ type process struct {
 	exited  chan struct{} // closed when the process has ended; it is not reaped yet
 }
 
-func start(ctx context.Context, cmd Cmd) (*process, error) {
+func startProcess(ctx context.Context, cmd Cmd) (*process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -162,9 +162,9 @@ func joined(o *PullOutcome) PullResult {
 	case o.Error != "":
 		r.Summary = fmt.Sprintf("joined the pull of %s: %s", o.Holder, o.Error)
 	case o.Old == o.New:
-		r.Summary = fmt.Sprintf("joined the pull of %s: up to date at %s", o.Holder, short(o.New))
+		r.Summary = fmt.Sprintf("joined the pull of %s: up to date at %s", o.Holder, shortRev(o.New))
 	default:
-		r.Summary = fmt.Sprintf("joined the pull of %s: %s..%s", o.Holder, short(o.Old), short(o.New))
+		r.Summary = fmt.Sprintf("joined the pull of %s: %s..%s", o.Holder, shortRev(o.Old), shortRev(o.New))
 	}
 	return r
 }

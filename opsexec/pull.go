@@ -116,12 +116,12 @@ func (p *puller) aim(ctx context.Context, g git, st gitStatus) (target, error) {
 	switch {
 	case t.ahead > 0 && t.behind > 0:
 		return t, fmt.Errorf("refused: %s and %s have diverged (%s here, %s there): only fast-forwards are made",
-			short(t.old), short(next), commits(t.ahead), commits(t.behind))
+			shortRev(t.old), shortRev(next), commits(t.ahead), commits(t.behind))
 	case t.ahead > 0 && p.o.Revision == "":
 		return t, nil // local commits on top of the upstream: up to date
 	case t.ahead > 0 && !p.o.AllowBackward:
 		return t, fmt.Errorf("refused: %s is %s behind the checkout's %s, and going backward was not asked for",
-			short(next), commits(t.ahead), short(t.old))
+			shortRev(next), commits(t.ahead), shortRev(t.old))
 	}
 	t.next = next
 	return t, nil
@@ -170,7 +170,7 @@ func (p *puller) move(ctx context.Context, g git, fl Lock, t target) error {
 		// The daemon may be ending (ctx), the tree must be whole all the same.
 		g = p.git.under(fl, repairTimeout)
 		if uerr := p.undo(context.WithoutCancel(ctx), g, t.old, t.next); uerr != nil {
-			return fmt.Errorf("%w; going back to %s failed too, the next pull tries again: %w", err, short(t.old), uerr)
+			return fmt.Errorf("%w; going back to %s failed too, the next pull tries again: %w", err, shortRev(t.old), uerr)
 		}
 		return err
 	}
@@ -190,13 +190,13 @@ func blockedByIndexLock(err error) error {
 func (t target) summary() string {
 	switch {
 	case t.next == t.old && t.ahead > 0:
-		return fmt.Sprintf("up to date at %s, %s ahead of the upstream", short(t.old), commits(t.ahead))
+		return fmt.Sprintf("up to date at %s, %s ahead of the upstream", shortRev(t.old), commits(t.ahead))
 	case t.next == t.old:
-		return "up to date at " + short(t.old)
+		return "up to date at " + shortRev(t.old)
 	case t.ahead > 0:
-		return fmt.Sprintf("%s..%s, back %s", short(t.old), short(t.next), commits(t.ahead))
+		return fmt.Sprintf("%s..%s, back %s", shortRev(t.old), shortRev(t.next), commits(t.ahead))
 	}
-	return fmt.Sprintf("%s..%s, %s", short(t.old), short(t.next), commits(t.behind))
+	return fmt.Sprintf("%s..%s, %s", shortRev(t.old), shortRev(t.next), commits(t.behind))
 }
 
 func commits(n int) string {
@@ -206,8 +206,8 @@ func commits(n int) string {
 	return fmt.Sprintf("%d commits", n)
 }
 
-// short is a revision as people write it.
-func short(rev string) string { return rev[:min(len(rev), 10)] }
+// shortRev is a revision as people write it.
+func shortRev(rev string) string { return rev[:min(len(rev), 10)] }
 
 // pause sleeps for d, less when ctx ends first; false then.
 func pause(ctx context.Context, d time.Duration) bool {

@@ -107,7 +107,7 @@ func (p *puller) mend(ctx context.Context, g git, st gitStatus, m *Marker) (gitS
 		m = &Marker{Old: st.head}
 	case st.head != m.Old && st.head != m.Next:
 		if len(st.changed) > 0 {
-			return st, "", fmt.Errorf("an interrupted pull of %s, after which HEAD was moved by hand: %w", short(m.Old), st.dirtyError(p.c.Dir))
+			return st, "", fmt.Errorf("an interrupted pull of %s, after which HEAD was moved by hand: %w", shortRev(m.Old), st.dirtyError(p.c.Dir))
 		}
 		return st, "the marker of an interrupted pull was out of date", p.tree.SetMarker(p.c, nil)
 	}
@@ -115,7 +115,7 @@ func (p *puller) mend(ctx context.Context, g git, st gitStatus, m *Marker) (gitS
 		return st, "", fmt.Errorf("undoing an interrupted pull: %w", err)
 	}
 	st.head, st.changed = m.Old, nil
-	return st, "repaired an interrupted pull, back to " + short(m.Old), nil
+	return st, "repaired an interrupted pull, back to " + shortRev(m.Old), nil
 }
 
 // undo takes a tree that stopped somewhere between old and next back to old.
