@@ -19,8 +19,8 @@ import (
 
 // Bounds of an op's fields, in bytes.
 const (
-	maxLabel    = 128 // requested_by, trace_id
-	maxTarget   = 4096
+	maxLabel    = 128      // requested_by, trace_id
+	maxTarget   = 12 << 10 // a retry names instances one by one
 	maxRevision = 200
 	maxReplyKey = 200
 )
@@ -165,6 +165,9 @@ func checkCommon(op *Op) *Reject {
 	}
 	if strings.TrimSpace(op.Target) == "" {
 		return &Reject{RejectField, "target is empty, which never means all"}
+	}
+	if _, err := fleet.ParseInstance(op.Args.Last); op.Args.Last != "" && err != nil {
+		return &Reject{RejectField, "args.last: " + err.Error()}
 	}
 	if rev := op.Args.Revision; rev != "" && !validRevision(rev) {
 		return &Reject{RejectField, fmt.Sprintf("args.revision %q is not a commit or ref name", clip(rev, 40))}
@@ -312,7 +315,7 @@ func decodeArgs(raw []byte, args *Args, unknown *string) error {
 	}
 	for _, f := range fields {
 		switch f.key {
-		case "gateway_deadline", "revision", "backward", "include_failed":
+		case "gateway_deadline", "revision", "backward", "include_failed", "last":
 		default:
 			if *unknown == "" {
 				*unknown = "args." + f.key

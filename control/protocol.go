@@ -39,6 +39,7 @@ const (
 	SelfLife    = 15 * time.Minute
 	PulledLife  = 10 * time.Minute
 	ReleasePoll = 500 * time.Millisecond
+	ReleaseLife = time.Hour
 )
 
 // Op is what an operator broadcasts.
@@ -75,9 +76,20 @@ type Args struct {
 	Revision string `json:"revision,omitempty"`
 	// Backward permits a Revision that is behind HEAD.
 	Backward bool `json:"backward,omitempty"`
+	// Last is the instance that publishes this op by itself, if the op
+	// restarts it: it waits until the release says "last" (or "abort"), which
+	// is when the publisher has collected and reported everything else.
+	Last string `json:"last,omitempty"`
 	// IncludeFailed restarts failed units as well as active ones.
 	IncludeFailed bool `json:"include_failed,omitempty"`
 }
+
+// What a release key says.
+const (
+	releaseGo    = "go"    // every instance that is no gateway is done, or past its deadline: gateways restart
+	releaseLast  = "last"  // as "go", and the instance of Args.Last restarts, too
+	releaseAbort = "abort" // the op was stopped: what waits does not restart
+)
 
 // Phase says how far an instance has come with an op.
 type Phase string

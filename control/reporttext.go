@@ -1,0 +1,162 @@
+package control
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sgfleet/sgfleet/fleet"
+)
+
+// MaxMessage is the length limit of one message, in bytes: chats cut or refuse
+// a message of more than 2,000 characters.
+const MaxMessage = 1900
+
+// maxNamed bounds how many instances the summary's sentence names for each
+// class.
+const maxNamed = 3
+
+// Text renders the report as messages of at most [MaxMessage] bytes: trouble
+// first, identical answers folded into one line, and last one sentence.
+func (r *Report) Text() []string {
+	var lines []string
+	for _, class := range Classes {
+		lines = append(lines, r.classLines(class)...)
+	}
+	for _, t := range countTexts(r.Unattributed) {
+		lines = append(lines, "answered (unattributed): "+t)
+	}
+	for _, n := range r.Notes {
+		lines = append(lines, "note: "+n)
+	}
+	return chunk(append(lines, r.Summary))
+}
+
+// classLines has a line for each different answer in a class.
+func (r *Report) classLines(class Class) []string {
+	groups := map[string][]fleet.Instance{}
+	journal := map[string][]string{}
+	var order []string
+	for _, i := range r.Instances {
+		if i.Class != class {
+			continue
+		}
+		words := i.words()
+		if class == ClassOK && i.Revision != "" {
+			words += " (at " + short(i.Revision) + ")"
+		}
+		inst, err := fleet.ParseInstance(i.Instance)
+		if err != nil {
+			continue // every name of a report has been parsed before
+		}
+		if groups[words] == nil {
+			order = append(order, words)
+			journal[words] = i.Journal
+		}
+		groups[words] = append(groups[words], inst)
+	}
+	var lines []string
+	for _, words := range order {
+		names := groups[words]
+		line := strings.Join(fleet.FoldInstances(names), ", ")
+		if len(names) > 1 {
+			line += fmt.Sprintf(" (%d)", len(names))
+		}
+		lines = append(lines, line+" "+words)
+		for _, j := range journal[words] {
+			lines = append(lines, "    | "+j)
+		}
+	}
+	return lines
+}
+
+// summary is the report's last line.
+func (r *Report) summary() string {
+	var parts []string
+	for _, class := range []Class{ClassOK, ClassFailed, ClassRefused, ClassSilent, ClassUnfinished} {
+		n := r.Counts.Of(class)
+		if n == 0 && (class != ClassOK || len(r.Instances) == 0) {
+			continue
+		}
+		part := fmt.Sprintf("%d %s", n, class)
+		if class == ClassOK && r.NoWait {
+			part = fmt.Sprintf("%d accepted", n)
+		}
+		if class != ClassOK {
+			part += " (" + r.named(class) + ")"
+		}
+		parts = append(parts, part)
+	}
+	if n := len(r.Unattributed); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d answered (unattributed)", n))
+	}
+	took := round(time.Duration(r.TookMS) * time.Millisecond)
+	return fmt.Sprintf("%s %s: %s in %v [op %s]", r.Op, clip(r.Target, 120), strings.Join(parts, ", "), took, r.ID)
+}
+
+// named lists the first few instances of a class, folded.
+func (r *Report) named(class Class) string {
+	var all []fleet.Instance
+	for _, i := range r.Instances {
+		if inst, err := fleet.ParseInstance(i.Instance); err == nil && i.Class == class {
+			all = append(all, inst)
+		}
+	}
+	folded := fleet.FoldInstances(all)
+	more := ""
+	if len(folded) > maxNamed {
+		more = fmt.Sprintf(" and %d more", len(folded)-maxNamed)
+		folded = folded[:maxNamed]
+	}
+	for i := range folded {
+		folded[i] = clip(folded[i], 120)
+	}
+	return strings.Join(folded, ", ") + more
+}
+
+// countTexts folds equal texts: "restarting (3)".
+func countTexts(texts []string) []string {
+	counts := map[string]int{}
+	for _, t := range texts {
+		counts[t]++
+	}
+	out := slices.Sorted(maps.Keys(counts))
+	for i, t := range out {
+		if n := counts[t]; n > 1 {
+			out[i] = fmt.Sprintf("%s (%d)", t, n)
+		}
+	}
+	return out
+}
+
+// chunk joins lines into messages of at most MaxMessage bytes. Only a line
+// that is longer than that by itself is broken.
+func chunk(lines []string) []string {
+	var out []string
+	var b strings.Builder
+	flush := func() {
+		if b.Len() > 0 {
+			out = append(out, b.String())
+			b.Reset()
+		}
+	}
+	for _, line := range lines {
+		for len(line) > MaxMessage {
+			flush()
+			head := clip(line, MaxMessage-len("…"))
+			out = append(out, head)
+			line = "…" + line[len(head)-len("…"):]
+		}
+		if b.Len()+1+len(line) > MaxMessage {
+			flush()
+		}
+		if b.Len() > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(line)
+	}
+	flush()
+	return out
+}
