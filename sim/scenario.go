@@ -20,14 +20,19 @@ type Scenario struct {
 	Fleet  Topology      `yaml:"fleet" json:"fleet"`
 	Models Models        `yaml:"models" json:"models"`
 
-	Timeline []Step            `yaml:"timeline" json:"timeline"`
-	Chaos    *Chaos            `yaml:"chaos" json:"chaos"`
+	Timeline []Entry           `yaml:"timeline" json:"timeline"`
+	Chaos    *ChaosConfig      `yaml:"chaos" json:"chaos"`
 	Expect   Expect            `yaml:"expect" json:"expect"`
 	Allow    map[string]string `yaml:"allow" json:"allow"` // invariant → why this scenario opts out of it
 
 	File string `yaml:"-" json:"-"` // where it was read from
 	Text []byte `yaml:"-" json:"-"` // as it was read: a worker parses it again
+
+	plan *Plan // what the engine runs
 }
+
+// Plan returns what the engine runs: the scenario with its generators expanded.
+func (sc *Scenario) Plan() *Plan { return sc.plan }
 
 // Seeds are the seeds that a scenario runs.
 type Seeds struct {
@@ -38,28 +43,28 @@ type Seeds struct {
 // Topology is the fleet of a scenario: any mix of generated and named hosts, or
 // a twin of a live one.
 type Topology struct {
-	Daemon   string                `yaml:"daemon" json:"daemon"` // host (default): one daemon for all services of a host; embedded: one in each service
-	Tiers    []string              `yaml:"tiers" json:"tiers"`   // default: the original system's five
+	Daemon   string                `yaml:"daemon" json:"daemon" jsonschema:"enum=host,enum=embedded"` // host (default): one daemon for all services of a host; embedded: one in each service
+	Tiers    []string              `yaml:"tiers" json:"tiers"`                                        // default: the original system's five
 	Generate []Generate            `yaml:"generate" json:"generate"`
 	Hosts    map[string]HostConfig `yaml:"hosts" json:"hosts"`
 	Twin     string                `yaml:"twin" json:"twin"` // file with the output of sgfleet services -o json
-
-	// All is the result of the above, in a stable order; filled in by Parse.
-	All []HostPlan `yaml:"-" json:"-"`
 }
 
 // Generate makes hosts of one kind.
 type Generate struct {
-	Hosts    int                      `yaml:"hosts" json:"hosts"`
-	Name     string                   `yaml:"name" json:"name"` // with one %d verb; default "host-%03d"
-	Services map[string]ServiceConfig `yaml:"services" json:"services"`
-	Daemon   string                   `yaml:"daemon" json:"daemon"` // overrides Topology.Daemon
+	Hosts      int    `yaml:"hosts" json:"hosts" jsonschema:"required"`
+	Name       string `yaml:"name" json:"name"` // with one %d verb; default "host-%03d"
+	HostConfig `yaml:",inline"`
 }
 
 // HostConfig is one named host.
 type HostConfig struct {
 	Services map[string]ServiceConfig `yaml:"services" json:"services"`
-	Daemon   string                   `yaml:"daemon" json:"daemon"` // overrides Topology.Daemon; legacy: services of the original system
+	// Daemon overrides Topology.Daemon; legacy: services of the original system.
+	Daemon    string         `yaml:"daemon" json:"daemon" jsonschema:"enum=host,enum=embedded,enum=legacy"`
+	Mode      string         `yaml:"mode" json:"mode" jsonschema:"enum=act,enum=observe"` // default: the config's
+	ClockSkew fleet.Duration `yaml:"clock_skew" json:"clock_skew"`                        // the host's clock is ahead by this
+	Absent    bool           `yaml:"absent" json:"absent"`                                // not there until a join brings it
 }
 
 // ServiceConfig is one service of a host.
@@ -67,5 +72,29 @@ type ServiceConfig struct {
 	Tier     string `yaml:"tier" json:"tier"`         // default: the service's name, when that is a tier
 	Replicas int    `yaml:"replicas" json:"replicas"` // default 1
 	Checkout string `yaml:"checkout" json:"checkout"` // absolute path
-	State    string `yaml:"state" json:"state"`       // active (default), inactive or failed at the start
+	Unit     string `yaml:"unit" json:"unit"`         // default: control_unit_prefix + name; with replicas a template
+	// State at the start; default active.
+	State string `yaml:"state" json:"state" jsonschema:"enum=active,enum=inactive,enum=failed"`
+}
+
+// Entry is one entry of a timeline: when, and one action.
+type Entry struct {
+	Step Step
+	Line int
+	path string
+}
+
+// ChaosConfig draws faults at random within a window.
+type ChaosConfig struct {
+	Window        []fleet.Duration   `yaml:"window" json:"window" jsonschema:"required"` // [from, to]
+	Interval      ChaosInterval      `yaml:"interval" json:"interval"`
+	Weights       map[string]float64 `yaml:"weights" json:"weights" jsonschema:"required"` // fault → weight
+	MaxConcurrent int                `yaml:"max_concurrent" json:"max_concurrent"`         // default 1
+	For           fleet.Duration     `yaml:"for" json:"for"`                               // mean life of a fault. Default 20 s.
+}
+
+// ChaosInterval is the time between two faults.
+type ChaosInterval struct {
+	Dist string         `yaml:"dist" json:"dist" jsonschema:"enum=exp,enum=fixed"` // default exp
+	Mean fleet.Duration `yaml:"mean" json:"mean"`                                  // default 15 s
 }

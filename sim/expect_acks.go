@@ -1,0 +1,105 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/sgfleet/sgfleet/control"
+)
+
+type acksArgs struct {
+	Op     OpRef  `yaml:"op" json:"op" jsonschema:"required"`
+	Equals string `yaml:"equals" json:"equals,omitempty"` // live_at_publish, or a number of instances
+	Min    *int   `yaml:"min" json:"min,omitempty"`
+	Max    *int   `yaml:"max" json:"max,omitempty"`
+	// Phase counts only acks of this phase; default any.
+	Phase string `yaml:"phase" json:"phase,omitempty" jsonschema:"enum=accepted,enum=done,enum=refused"`
+	// Status counts only acks with this status.
+	Status string `yaml:"status" json:"status,omitempty"`
+	// Service looks at this instance only.
+	Service ServiceRef `yaml:"service" json:"service,omitempty"`
+}
+
+const liveAtPublish = "live_at_publish"
+
+func (a *acksArgs) validate(*Scenario) []string {
+	if a.Equals == "" && a.Min == nil && a.Max == nil {
+		return []string{"says no bound: equals, min or max"}
+	}
+	if n, err := strconv.Atoi(a.Equals); a.Equals != "" && a.Equals != liveAtPublish && (err != nil || n < 0) {
+		return []string{fmt.Sprintf("equals: want %s or a number, not %q", liveAtPublish, a.Equals)}
+	}
+	return nil
+}
+
+func init() {
+	registerExpectation(ExpectSpec{
+		Name: "acks", Help: "how many instances answered an op (each counts once)",
+		Example: "acks: {op: r1, equals: live_at_publish}", Always: true, Finally: true,
+		New:   func() any { return new(acksArgs) },
+		Judge: judgeAcks,
+	})
+}
+
+func judgeAcks(r *Record, args any) Finding {
+	a := args.(*acksArgs)
+	o := r.op(string(a.Op))
+	var f Finding
+	var who []string
+	var events []int
+	for _, name := range r.names {
+		if a.Service != "" && name != string(a.Service) {
+			continue
+		}
+		for _, i := range o.acks[name] {
+			e := r.Events[i]
+			if (a.Phase == "" || a.Phase == e.Attr("phase")) && (a.Status == "" || a.Status == e.Attr("status")) {
+				who, events = append(who, name), append(events, i)
+				break
+			}
+		}
+	}
+	f.Armed = max(len(who), len(o.live))
+	what := fmt.Sprintf("%d instances answered %s", len(who), a.Op)
+	if a.Phase+a.Status != "" {
+		what += " with " + a.Phase + a.Status
+	}
+	if a.Equals == liveAtPublish {
+		var missing []string
+		for _, name := range o.live {
+			if !slices.Contains(who, name) && !r.diedEarly(o, name) {
+				missing = append(missing, name)
+			}
+		}
+		if len(missing) > 0 {
+			f.violate(r.seqs(o.published()), "%s; these were live when it was published and said nothing: %s", what, list(missing, 8))
+		}
+		return f
+	}
+	b := Bound{Min: a.Min, Max: a.Max}
+	if n, err := strconv.Atoi(a.Equals); err == nil && a.Equals != "" {
+		b = Bound{Exactly: &n}
+	}
+	if want := b.broken(len(who)); want != "" {
+		f.violate(r.seqs(append([]int{o.published()}, events[:min(5, len(events))]...)...), "%s, want %s", what, want)
+	}
+	return f
+}
+
+// diedEarly reports whether the daemon of name ended, or lost its connection,
+// before it could have answered o.
+func (r *Record) diedEarly(o *opRecord, name string) bool {
+	m := r.members[name]
+	if m == nil || o.published() < 0 {
+		return true
+	}
+	l := r.lifeAt(m.process, o.published())
+	if l == nil || l.end >= 0 && r.at(l.end) < r.at(o.published())+control.MaxOpLife {
+		return true
+	}
+	delivered := slices.ContainsFunc(r.Events[o.published():], func(e Event) bool {
+		return e.Kind == EvDelivered && e.Op == o.name && e.Actor == m.process
+	})
+	return !delivered || r.muted(m, r.at(o.published()), r.at(o.published())+ackPatience)
+}
