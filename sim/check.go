@@ -44,7 +44,7 @@ func (c *checker) check() {
 	if sc.Settle >= sc.Until {
 		c.errorf(c.node("settle", "until"), "", "settle %v leaves nothing of until %v", sc.Settle.D(), sc.Until.D())
 	}
-	if len(sc.Seeds.List) == 0 {
+	if _, list := c.nodes["seeds"].(*ast.SequenceNode); list && len(sc.Seeds.List) == 0 {
 		c.errorf(c.node("seeds"), "", "seeds: want at least one")
 	}
 	hosts := c.expand()
