@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"maps"
 	"slices"
 )
@@ -13,11 +14,17 @@ const (
 	OpPing    = "ping"
 )
 
-// opSpec is what both ends know about an op.
+// opSpec is what both ends know about an op. Each op registers its own in its
+// own file.
 type opSpec struct {
 	Name     string
 	Pulls    bool // moves the checkout, under the pull lock
 	Restarts bool // restarts the unit: gateways wait for the publisher's release
+
+	// act does it, on the service's own worker, and returns the final ack.
+	act func(ctx context.Context, t *task) Ack
+	// answer, instead of act, answers at once an op that touches nothing.
+	answer func(r *run, j *job) Ack
 }
 
 // opSpecs is the static table: a name in an op looks up an entry here and

@@ -111,7 +111,7 @@ func (a answer) encode(keys fleet.Keys) (key string, value []byte, ok bool) {
 		if a.op.ReplyKey == "" || !a.legacyLine() {
 			return "", nil, false
 		}
-		return a.op.ReplyKey, []byte(LegacyText(a.op.Op, a.ack)), true
+		return a.op.ReplyKey, []byte(legacyText(a.op.Op, a.ack)), true
 	}
 	b, err := json.Marshal(a.ack)
 	if err != nil { // strings and numbers only
@@ -134,9 +134,9 @@ func (a answer) legacyLine() bool {
 	return true
 }
 
-// LegacyText is the line of text that services of the original system expect
+// legacyText is the line of text that services of the original system expect
 // as an ack.
-func LegacyText(op string, a Ack) string {
+func legacyText(op string, a Ack) string {
 	s := a.Instance + " " + op + ": " + string(a.Status)
 	if a.Phase == Accepted {
 		s = a.Instance + " " + op + ": accepted"

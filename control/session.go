@@ -61,7 +61,7 @@ func (s *session) run(ctx context.Context) {
 		}
 		began := time.Now()
 		confirmed, err := s.once(ctx)
-		s.ended(err, ctx.Err() != nil)
+		s.ended(err, ctx.Err() != nil || s.paused())
 		if ctx.Err() != nil {
 			return
 		}

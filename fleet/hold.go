@@ -20,13 +20,13 @@ func ReadHolds(ctx context.Context, c redis.Cmdable, keys Keys) (holds []Hold, n
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, 0, nil, fmt.Errorf("reading the holds (%s): %w", keys.Hold(), err)
 	}
-	holds, bad = decodeHolds(keys, hold.Val())
+	holds, bad = DecodeHolds(keys, hold.Val())
 	return holds, TimeOf(clock.Val()), bad, nil
 }
 
-// decodeHolds reads the hold hash. The field is the target and decides what is
+// DecodeHolds reads the hold hash. The field is the target and decides what is
 // held; a value that is no JSON loses only who, why and until.
-func decodeHolds(keys Keys, fields map[string]string) (holds []Hold, bad []error) {
+func DecodeHolds(keys Keys, fields map[string]string) (holds []Hold, bad []error) {
 	for field, value := range sorted(fields) {
 		var h Hold
 		err := json.Unmarshal([]byte(value), &h)

@@ -49,7 +49,7 @@ func ReadRegistry(ctx context.Context, c redis.Cmdable, keys Keys) (Registry, er
 		}
 	}
 	var bad []error
-	r.Holds, bad = decodeHolds(keys, hold.Val())
+	r.Holds, bad = DecodeHolds(keys, hold.Val())
 	r.Malformed = append(r.Malformed, bad...)
 	r.Arrange(nil)
 	return r, nil

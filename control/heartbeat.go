@@ -1,0 +1,337 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sgfleet/sgfleet/fleet"
+	"github.com/sgfleet/sgfleet/opsexec"
+)
+
+// showTimeout limits one look at a unit, so that a bus that hangs does not make
+// the whole host look DOWN.
+const showTimeout = 2 * time.Second
+
+// beat is what the heartbeats of a daemon remember. Its fields belong to the
+// goroutine that writes heartbeats, except for the channels.
+type beat struct {
+	wake    chan struct{}  // a heartbeat is due soon
+	changed chan restarted // what restarts have found out
+
+	holds  []fleet.Hold
+	lastAt fleet.Time // of our own newest heartbeat
+	units  map[string]*unitSeen
+}
+
+// restarted tells the heartbeats what a restart of ours has seen.
+type restarted struct {
+	instance, invocation, revision string
+}
+
+// unitSeen is what is known about an instance's present invocation.
+type unitSeen struct {
+	invocation string
+	revision   string     // HEAD when that invocation began, "" when not known
+	began      fleet.Time // when it began, or was first seen
+	note       string     // why the instance is degraded
+	noteUntil  fleet.Time
+}
+
+func newBeat(instances int) beat {
+	return beat{
+		wake: make(chan struct{}, 1), changed: make(chan restarted, 4*instances),
+		units: map[string]*unitSeen{},
+	}
+}
+
+// soon asks for a heartbeat before its time: something has changed.
+func (b *beat) soon() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// restarted records that a restart brought up invocation while the checkout was
+// at revision. It is only dropped when nobody has written heartbeats for long.
+func (b *beat) restarted(i *instance, invocation, revision string) {
+	select {
+	case b.changed <- restarted{i.name, invocation, revision}:
+	default:
+	}
+}
+
+// errTwoHosts ends the daemon: two machines call themselves by one name.
+var errTwoHosts = errors.New("another machine runs under this name")
+
+// enter writes the first heartbeat, unless another machine is alive under the
+// name of one of our instances. What the registry says about the present
+// invocations is taken over: it remembers which revision they began on, which
+// cannot be seen later.
+func (r *run) enter(ctx context.Context) error {
+	own, now, err := r.readOwn(ctx)
+	if err != nil {
+		return err
+	}
+	for _, i := range r.instances {
+		h, ok := own[i.name]
+		if !ok {
+			continue
+		}
+		if h.MachineID != "" && h.MachineID != r.Identity.MachineID && !h.Down(now, r.Config.HeartbeatInterval.D()) {
+			return fmt.Errorf("%s: %w: machine %s sent a heartbeat %v ago, this is %s; set host in the config of one of them, or wait %v if it was replaced",
+				i.name, errTwoHosts, h.MachineID, now.Sub(h.At).Round(time.Second), r.Identity.MachineID, fleet.MissedBeats*r.Config.HeartbeatInterval.D())
+		}
+		if h.InvocationID != "" {
+			r.beat.units[i.name] = &unitSeen{invocation: h.InvocationID, revision: h.RunningRevision, began: h.Started}
+		}
+	}
+	r.beat.lastAt = now
+	return r.writeBeat(ctx)
+}
+
+// readOwn reads our instances' entries of the registry, the holds and the time.
+func (r *run) readOwn(ctx context.Context) (map[string]fleet.Heartbeat, fleet.Time, error) {
+	var clock *redis.TimeCmd
+	var live *redis.SliceCmd
+	var hold *redis.MapStringStringCmd
+	names := r.names()
+	err := r.Client.insist(ctx, r.tuning.AckTimeout, func(ctx context.Context, rc redis.UniversalClient) error {
+		_, err := rc.Pipelined(ctx, func(p redis.Pipeliner) error {
+			clock, live, hold = p.Time(ctx), p.HMGet(ctx, r.keys.Live(), names...), p.HGetAll(ctx, r.keys.Hold())
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the registry: %w", err)
+	}
+	now := fleet.TimeOf(clock.Val())
+	r.clock.set(now)
+	r.beat.holds, _ = fleet.DecodeHolds(r.keys, hold.Val())
+	return decodeOwn(names, live.Val()), now, nil
+}
+
+func (r *run) names() []string {
+	names := make([]string, len(r.instances))
+	for n, i := range r.instances {
+		names[n] = i.name
+	}
+	return names
+}
+
+// decodeOwn reads HMGET's answer; what cannot be read is overwritten soon.
+func decodeOwn(names []string, values []any) map[string]fleet.Heartbeat {
+	own := map[string]fleet.Heartbeat{}
+	for n, v := range values {
+		var h fleet.Heartbeat
+		if s, ok := v.(string); ok && n < len(names) && json.Unmarshal([]byte(s), &h) == nil {
+			own[names[n]] = h
+		}
+	}
+	return own
+}
+
+// heartbeats writes one for every instance, in one command, every interval.
+// Daemons are spread over the interval by their names; one that is due because
+// something changed (subscribed again, an op ended) is spread over a second.
+func (r *run) heartbeats(ctx context.Context) {
+	interval := r.Config.HeartbeatInterval.D()
+	next := time.NewTimer(interval/2 + hashDuration(interval/2, r.name, "heartbeat"))
+	defer next.Stop()
+	lastErr := ""
+	for ctx.Err() == nil {
+		changed := false
+		select { // a change comes first when both are due: which must not be chance
+		case <-r.beat.wake:
+			changed = true
+		default:
+			select {
+			case <-ctx.Done():
+				return
+			case <-next.C:
+				next.Reset(interval)
+			case <-r.beat.wake:
+				changed = true
+			}
+		}
+		if changed && !sleep(ctx, hashDuration(min(time.Second, interval/10), r.name, "changed")) {
+			return
+		}
+		err := r.writeBeat(ctx)
+		r.session.checkMaster()
+		switch {
+		case err == nil:
+			lastErr = ""
+		case ctx.Err() != nil:
+		default:
+			r.metrics.add(metricHeartbeatErr, 1)
+			if err.Error() != lastErr {
+				lastErr = err.Error()
+				r.log.Warn("heartbeat not written", "err", err)
+			}
+		}
+	}
+}
+
+// writeBeat looks at every unit and writes every entry. In the same round trip
+// it reads what was there before: an entry that somebody else has written since
+// our last one means that two daemons control one unit.
+func (r *run) writeBeat(ctx context.Context) error {
+	r.takeRestarted()
+	fields := make([]any, 0, 2*len(r.instances))
+	for _, i := range r.instances {
+		b, err := json.Marshal(r.describe(ctx, i))
+		if err != nil {
+			return fmt.Errorf("encoding the heartbeat of %s: %w", i.name, err)
+		}
+		fields = append(fields, i.name, b)
+	}
+	var clock *redis.TimeCmd
+	var before *redis.SliceCmd
+	var hold *redis.MapStringStringCmd
+	names := r.names()
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
+	_, err := r.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		clock, before, hold = p.Time(ctx), p.HMGet(ctx, r.keys.Live(), names...), p.HGetAll(ctx, r.keys.Hold())
+		p.HSet(ctx, r.keys.Live(), fields...)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("writing the heartbeat: %w", clusterAdvice(err))
+	}
+	now := fleet.TimeOf(clock.Val())
+	r.clock.set(now)
+	r.beat.holds, _ = fleet.DecodeHolds(r.keys, hold.Val())
+	r.findOthers(decodeOwn(names, before.Val()), now)
+	r.beat.lastAt = now
+	r.metrics.add(metricHeartbeats, 1)
+	since, _ := r.session.listening()
+	r.metrics.set(metricListening, map[bool]int64{true: 1}[since != 0])
+	return nil
+}
+
+// takeRestarted takes in what restarts have found out since the last heartbeat.
+func (r *run) takeRestarted() {
+	for {
+		select {
+		case c := <-r.beat.changed:
+			if c.invocation == "" {
+				continue
+			}
+			r.beat.seen(c.instance).become(c.invocation, c.revision, r.clock.now())
+		default:
+			return
+		}
+	}
+}
+
+func (b *beat) seen(name string) *unitSeen {
+	u := b.units[name]
+	if u == nil {
+		u = &unitSeen{}
+		b.units[name] = u
+	}
+	return u
+}
+
+func (u *unitSeen) become(invocation, revision string, now fleet.Time) {
+	if u.invocation != invocation {
+		u.invocation, u.revision, u.began = invocation, revision, now
+	}
+}
+
+// findOthers notes who else writes our entries.
+func (r *run) findOthers(before map[string]fleet.Heartbeat, now fleet.Time) {
+	for _, i := range r.instances {
+		h, ok := before[i.name]
+		u := r.beat.seen(i.name)
+		if ok && h.At > r.beat.lastAt && (h.PID != r.Identity.PID || h.MachineID != r.Identity.MachineID) {
+			note := fmt.Sprintf("another daemon controls it, too: pid %d", h.PID)
+			if h.MachineID != r.Identity.MachineID {
+				note += " on machine " + h.MachineID
+			}
+			if u.note != note {
+				r.log.Error("two daemons control one unit", "instance", i.name, "other_pid", h.PID, "other_machine", h.MachineID)
+				r.beat.soon()
+			}
+			u.note, u.noteUntil = note, now.Add(fleet.MissedBeats*r.Config.HeartbeatInterval.D())
+		} else if now >= u.noteUntil {
+			u.note = ""
+		}
+	}
+}
+
+// describe is one instance's heartbeat.
+func (r *run) describe(ctx context.Context, i *instance) fleet.Heartbeat {
+	since, deaf := r.session.listening()
+	now := r.clock.now()
+	i.mu.Lock()
+	lastOp, broken := i.lastOp, i.degraded
+	i.mu.Unlock()
+	h := fleet.Heartbeat{
+		Instance: i.name, Service: i.Instance.Service, Tier: i.Tier, Host: i.Instance.Host, Unit: i.Unit,
+		MachineID: r.Identity.MachineID, PID: r.Identity.PID, Version: r.Version,
+		Checkout: i.Checkout, SubscribedSince: since, DeafSince: deaf,
+		ControlledBy: i.ControlledBy, Mode: r.Config.Mode, LastOp: lastOp, Degraded: broken,
+		IntervalMS: r.Config.HeartbeatInterval.D().Milliseconds(), At: now,
+	}
+	if hold, held := fleet.Held(r.beat.holds, now, i.Member()); held {
+		h.Held = hold.String()
+	}
+	sctx, cancel := context.WithTimeout(ctx, showTimeout)
+	u, err := r.Units.Show(sctx, i.Unit)
+	cancel()
+	switch {
+	case err != nil:
+		h.Degraded = "systemd cannot be asked: " + oneLine(err.Error(), 200)
+	default:
+		h.ActiveState, h.Result, h.NRestarts, h.InvocationID = u.ActiveState, u.Result, u.NRestarts, u.InvocationID
+		if u.LoadState == "not-found" || u.LoadState == "masked" {
+			h.Degraded = "unit " + i.Unit + " is " + u.LoadState
+		}
+		h.DoneTimeoutMS = r.doneTimeout(i, u).Milliseconds()
+	}
+	if i.self {
+		h.InvocationID = r.Identity.InvocationID
+	}
+	r.describeCheckout(ctx, i, &h)
+	if note := r.beat.seen(i.name).note; note != "" {
+		h.Degraded = note
+	}
+	return h
+}
+
+// doneTimeout is how long a restart may take until its outcome is known.
+func (r *run) doneTimeout(i *instance, u opsexec.Unit) time.Duration {
+	if d := r.Config.TierDoneTimeout(i.Tier); d > 0 {
+		return d
+	}
+	return opsexec.DoneTimeout(u, r.Config.TierSettle(i.Tier))
+}
+
+// describeCheckout fills in the revisions. An invocation that was not seen
+// before has begun since the last look, on what is checked out now.
+func (r *run) describeCheckout(ctx context.Context, i *instance, h *fleet.Heartbeat) {
+	seen := r.beat.seen(i.name)
+	if i.Checkout != "" {
+		if h.InvocationID != seen.invocation {
+			r.heads.forget(i.Checkout)
+		}
+		head, err := r.heads.read(ctx, r, i.Checkout)
+		if err != nil && h.Degraded == "" {
+			h.Degraded = "checkout: " + oneLine(err.Error(), 200)
+		}
+		h.CheckoutRevision = head
+	}
+	if h.InvocationID != "" {
+		seen.become(h.InvocationID, h.CheckoutRevision, h.At)
+	}
+	h.RunningRevision, h.Started = seen.revision, seen.began
+}
