@@ -110,19 +110,6 @@ type MetricsConfig struct {
 	Listen string `yaml:"listen" json:"listen"` // host:port; empty: off
 }
 
-// Duration is a [time.Duration] that must be written with a unit.
-type Duration time.Duration
-
-// Seconds is a [time.Duration] that may also be written as bare seconds, as
-// the original system's keys are.
-type Seconds time.Duration
-
-// D returns d as a [time.Duration].
-func (d Duration) D() time.Duration { return time.Duration(d) }
-
-// D returns s as a [time.Duration].
-func (s Seconds) D() time.Duration { return time.Duration(s) }
-
 // Default returns a Config with every default filled in and no file read.
 func Default() *Config {
 	c := &Config{
