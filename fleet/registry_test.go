@@ -315,7 +315,7 @@ func FuzzDecodeBeat(f *testing.F) {
 		if h.Instance != field || h.member().String() != field {
 			t.Errorf("heartbeat of %q says %q", field, h.Instance)
 		}
-		h.Down(0, time.Second)
+		_ = h.Down(0, time.Second)
 	})
 }
 
