@@ -21,22 +21,54 @@ func TestLegacyPeersAnswerInText(t *testing.T) {
 		exit    int
 		loose   int // unattributed answers
 	}{
-		{"Attributed", testAckPattern, []string{"[web@old1] restarting", "[web@old2] restarting"},
-			map[Class][]string{ClassOK: {"web@h1", "web@old1", "web@old2"}}, 0, 0},
-		{"OneFailed", testAckPattern, []string{"[web@old1] failed: no such unit", "[web@old2] restarting"},
-			map[Class][]string{ClassOK: {"web@h1", "web@old2"}, ClassFailed: {"web@old1"}}, 3, 0},
-		{"OneSilent", testAckPattern, []string{"[web@old1] restarting"},
-			map[Class][]string{ClassOK: {"web@h1", "web@old1"}, ClassSilent: {"web@old2"}}, 4, 0},
-		{"SameOneTwice", testAckPattern, []string{"[web@old1] restarting", "[web@old1] restarting"},
-			map[Class][]string{ClassOK: {"web@h1", "web@old1"}, ClassSilent: {"web@old2"}}, 4, 0},
-		{"NoPattern", "", []string{"restarting", "restarting"},
-			map[Class][]string{ClassOK: {"web@h1", "web@old1", "web@old2"}}, 0, 2},
-		{"NoPatternOneAnswer", "", []string{"restarting"},
-			map[Class][]string{ClassOK: {"web@h1"}, ClassUnfinished: {"web@old1", "web@old2"}}, 4, 1},
-		{"OneUnattributable", testAckPattern, []string{"[web@old1] ok", "yes, yes"},
-			map[Class][]string{ClassOK: {"web@h1", "web@old1", "web@old2"}}, 0, 1},
-		{"Stranger", testAckPattern, []string{"[web@old1] ok", "[web@old2] ok", "[web@old9] ok"},
-			map[Class][]string{ClassOK: {"web@h1", "web@old1", "web@old2", "web@old9"}}, 0, 0},
+		{
+			"Attributed", testAckPattern,
+			[]string{"[web@old1] restarting", "[web@old2] restarting"},
+			map[Class][]string{ClassOK: {"web@h1", "web@old1", "web@old2"}},
+			0, 0,
+		},
+		{
+			"OneFailed", testAckPattern,
+			[]string{"[web@old1] failed: no such unit", "[web@old2] restarting"},
+			map[Class][]string{ClassOK: {"web@h1", "web@old2"}, ClassFailed: {"web@old1"}},
+			3, 0,
+		},
+		{
+			"OneSilent", testAckPattern,
+			[]string{"[web@old1] restarting"},
+			map[Class][]string{ClassOK: {"web@h1", "web@old1"}, ClassSilent: {"web@old2"}},
+			4, 0,
+		},
+		{
+			"SameOneTwice", testAckPattern,
+			[]string{"[web@old1] restarting", "[web@old1] restarting"},
+			map[Class][]string{ClassOK: {"web@h1", "web@old1"}, ClassSilent: {"web@old2"}},
+			4, 0,
+		},
+		{
+			"NoPattern", "",
+			[]string{"restarting", "restarting"},
+			map[Class][]string{ClassOK: {"web@h1", "web@old1", "web@old2"}},
+			0, 2,
+		},
+		{
+			"NoPatternOneAnswer", "",
+			[]string{"restarting"},
+			map[Class][]string{ClassOK: {"web@h1"}, ClassUnfinished: {"web@old1", "web@old2"}},
+			4, 1,
+		},
+		{
+			"OneUnattributable", testAckPattern,
+			[]string{"[web@old1] ok", "yes, yes"},
+			map[Class][]string{ClassOK: {"web@h1", "web@old1", "web@old2"}},
+			0, 1,
+		},
+		{
+			"Stranger", testAckPattern,
+			[]string{"[web@old1] ok", "[web@old2] ok", "[web@old9] ok"},
+			map[Class][]string{ClassOK: {"web@h1", "web@old1", "web@old2", "web@old9"}},
+			0, 0,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
