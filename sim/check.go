@@ -68,29 +68,39 @@ func (c *checker) check() {
 	c.warnings()
 }
 
-// config checks the production config as production does.
+// config checks the production config of every host as production does.
 func (c *checker) config() {
-	cfg := *c.sc.plan.OperatorConfig()
-	var err error
-	if v, ok := any(&cfg).(interface{ Validate() error }); ok {
-		err = v.Validate()
-	}
-	var many *multierror.Error
-	list := []error{err}
-	if errors.As(err, &many) {
-		list = many.Errors
-	}
-	for _, e := range list {
-		if e != nil {
-			c.errorf(c.configNode(e.Error()), "", "config: %v", e)
+	said := map[string]bool{}
+	for i := range c.sc.plan.Hosts {
+		h := &c.sc.plan.Hosts[i]
+		var many *multierror.Error
+		if !errors.As(c.sc.plan.HostConfig(h).Validate(), &many) {
+			continue
+		}
+		for _, err := range many.Errors {
+			var f *fleet.FieldError
+			if !errors.As(err, &f) || said[f.Key+f.Message] {
+				continue
+			}
+			said[f.Key+f.Message] = true
+			c.errorf(c.configNode(f.Key), f.Hint, "config: %s: %s", f.Key, f.Message)
 		}
 	}
 }
 
-// configNode finds the key of config that an error of Validate begins with.
-func (c *checker) configNode(message string) ast.Node {
-	word, _, _ := strings.Cut(message, " ")
-	return c.node("config."+strings.TrimSuffix(word, ":"), "config")
+// configNode finds the place in the file that a key of the config came from, or
+// that of the nearest key around it.
+func (c *checker) configNode(key string) ast.Node {
+	for path := "config." + key; ; {
+		if n, ok := c.nodes[path]; ok {
+			return n
+		}
+		dot := strings.LastIndexByte(path, '.')
+		if dot < 0 {
+			return c.node("config", "fleet")
+		}
+		path = path[:dot]
+	}
 }
 
 func (c *checker) chaos() {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sgfleet/sgfleet/fleet"
 )
 
 // Diagnostic is one thing wrong with a scenario file.
@@ -52,24 +54,14 @@ func RenderProblems(file string, text []byte, problems []Diagnostic) string {
 	lines := strings.Split(string(text), "\n")
 	var b strings.Builder
 	for _, p := range problems {
-		kind := ""
+		d := fleet.Diagnostic{File: file, Line: p.Line, Column: p.Col, Width: p.Width, Message: p.Message, Hint: p.Hint}
 		if p.Warning {
-			kind = "warning: "
+			d.Message = "warning: " + p.Message
 		}
-		fmt.Fprintf(&b, "%s:%d:%d: %s%s\n", file, p.Line, p.Col, kind, p.Message)
-		if p.Line < 1 || p.Line > len(lines) {
-			continue
+		if p.Line >= 1 && p.Line <= len(lines) {
+			d.Source = strings.TrimRight(lines[p.Line-1], "\r")
 		}
-		src := strings.TrimRight(strings.ReplaceAll(lines[p.Line-1], "\t", " "), "\r")
-		if len(src) > 160 {
-			src = src[:160] + "…"
-		}
-		fmt.Fprintf(&b, "%5d | %s\n", p.Line, src)
-		hint := ""
-		if p.Hint != "" {
-			hint = " " + p.Hint
-		}
-		fmt.Fprintf(&b, "      | %s%s%s\n", strings.Repeat(" ", max(0, min(p.Col-1, 160))), strings.Repeat("^", min(max(1, p.Width), 60)), hint)
+		b.WriteString(d.Error() + "\n")
 	}
 	return b.String()
 }
