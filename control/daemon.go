@@ -154,6 +154,7 @@ func (d *Daemon) newRun() (*run, error) {
 	r.session = &session{
 		client: d.Client, channel: r.keys.Channel(), name: r.name, clock: r.clock, log: r.log, tuning: r.tuning,
 		deliver: r.receive, confirmed: r.confirmed, progress: r.alive,
+		lost: func() { r.metrics.set(metricListening, 0) },
 	}
 	return r, nil
 }
@@ -311,6 +312,7 @@ func (r *run) receive(m message) {
 // confirmed is called by the session's reader at each confirmed subscription.
 func (r *run) confirmed(first bool) {
 	r.metrics.add(metricSubscribed, 1)
+	r.metrics.set(metricListening, 1)
 	if first {
 		close(r.subscribed)
 		return

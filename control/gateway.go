@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -24,6 +25,7 @@ const (
 // answer from Redis a gateway goes on asking for a while and then stays as it
 // is, for the word may be abort.
 func (r *run) awaitRelease(ctx context.Context, j *job) (release, string) {
+	last := j.op.Args.Last == j.inst.name
 	deadline := j.op.Args.GatewayDeadline
 	switch {
 	case j.op.Legacy:
@@ -32,6 +34,11 @@ func (r *run) awaitRelease(ctx context.Context, j *job) (release, string) {
 		deadline = j.op.IssuedAt.Add(r.Config.ControlReplyTimeout.D())
 	case deadline == 0:
 		deadline = j.op.IssuedAt.Add(r.Config.ControlReplyTimeout.D() + r.Config.GatewayGrace.D())
+	}
+	if last {
+		// The publisher is this very process: it is alive, and waits for the
+		// other gateways, too.
+		deadline = deadline.Add(lastWait)
 	}
 	wait := hashDuration(ReleasePoll, j.inst.name, j.op.ID)
 	for {
@@ -42,7 +49,7 @@ func (r *run) awaitRelease(ctx context.Context, j *job) (release, string) {
 		word, err := r.releaseWord(ctx, j.op.ID)
 		now := r.clock.now()
 		switch {
-		case word == releaseGo:
+		case word == releaseGo && !last, word == releaseLast:
 			return released, ""
 		case word == releaseAbort:
 			return aborted, "the op was stopped by its publisher"
@@ -55,6 +62,15 @@ func (r *run) awaitRelease(ctx context.Context, j *job) (release, string) {
 		}
 	}
 }
+
+// waits reports whether an instance must be released before it restarts.
+func (r *run) waits(j *job) bool {
+	return opSpecs[j.op.Op].Restarts && (r.Config.IsGateway(j.inst.Tier) || j.op.Args.Last == j.inst.name)
+}
+
+// lastWait is what the instance that publishes an op by itself waits beyond the
+// other gateways' deadline: for them to restart, as long as that may take.
+const lastWait = 15 * time.Minute
 
 func (r *run) releaseWord(ctx context.Context, id string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, ioTimeout)

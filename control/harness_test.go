@@ -31,7 +31,6 @@ type rig struct {
 
 type rigDaemon struct {
 	*Daemon
-	client *Client
 	cancel context.CancelFunc
 	ended  chan struct{}
 	err    error
@@ -51,14 +50,14 @@ func newRig(t *testing.T, addr string, dial func(context.Context, string, string
 	cfg.Settle = fleet.Duration(10 * time.Millisecond)
 	cfg.Cooldown = 0
 	r := &rig{t: t, addr: addr, dial: dial, cfg: cfg}
-	r.op = r.connect("operator")
+	r.op = r.connect(cfg, "operator")
 	t.Cleanup(r.close)
 	return r
 }
 
-func (r *rig) connect(name string) *Client {
+func (r *rig) connect(cfg *fleet.Config, name string) *Client {
 	r.t.Helper()
-	c, err := Connect(r.cfg, ConnectOptions{Dialer: r.dial, Name: name})
+	c, err := Connect(cfg, ConnectOptions{Dialer: r.dial, Name: name})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -122,14 +121,13 @@ func (r *rig) start(d *rigDaemon) *rigDaemon {
 
 // begin starts the daemon without waiting for it.
 func (d *rigDaemon) begin(r *rig) {
-	d.client = r.connect("daemon")
-	d.Client = d.client
+	d.Client = r.connect(d.Config, "daemon")
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel, d.ended = cancel, make(chan struct{})
 	go func() {
 		defer close(d.ended)
 		d.err = d.Run(ctx)
-		d.client.Close()
+		d.Client.Close()
 	}()
 	r.mu.Lock()
 	r.daemons = append(r.daemons, d)

@@ -212,8 +212,6 @@ func (r *run) writeBeat(ctx context.Context) error {
 	r.findOthers(decodeOwn(names, before.Val()), now)
 	r.beat.lastAt = now
 	r.metrics.add(metricHeartbeats, 1)
-	since, _ := r.session.listening()
-	r.metrics.set(metricListening, map[bool]int64{true: 1}[since != 0])
 	return nil
 }
 

@@ -65,7 +65,7 @@ func (r *run) do(j *job) (a Ack, begun bool) {
 	if r.Config.Mode == fleet.ModeObserve {
 		return t.ack(Done, Skipped, "would %s %s", j.op.Op, j.inst.Unit), true
 	}
-	if spec.Restarts && r.Config.IsGateway(j.inst.Tier) {
+	if r.waits(j) {
 		release, why := r.awaitRelease(r.stopping, j)
 		switch release {
 		case stopped:

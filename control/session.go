@@ -31,6 +31,7 @@ type session struct {
 
 	deliver   func(message) // must not block
 	confirmed func(first bool)
+	lost      func()
 	progress  func() // the reader is alive, with or without Redis
 
 	mu        sync.Mutex
@@ -170,6 +171,7 @@ func (s *session) ended(err error, quiet bool) {
 		s.lastErr = err.Error()
 	}
 	s.mu.Unlock()
+	s.lost()
 	if changed && !quiet {
 		s.log.Warn("not subscribed, trying again", "channel", s.channel, "err", err)
 	}
