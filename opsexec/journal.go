@@ -1,0 +1,285 @@
+package opsexec
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	defaultJournalLines = 10 // journalctl's own
+	maxJournalEntry     = 1 << 20
+)
+
+// JournalQuery selects entries of the journal.
+type JournalQuery struct {
+	Units      []string // any of these
+	Invocation string   // only of this invocation: 32 hex digits
+	// Lines is how many of the newest entries are wanted. 0 means ten, or with
+	// AfterCursor all that follow it; a negative number means all.
+	Lines       int
+	AfterCursor string // only entries after the one with this cursor
+	Follow      bool   // go on with entries as they are logged
+	// Host is whose journal to read, by ssh; "" means this one's.
+	Host string
+}
+
+// JournalEntry is one entry of the journal.
+type JournalEntry struct {
+	Cursor     string    `json:"cursor"` // place in the journal, for [JournalQuery.AfterCursor]
+	Time       time.Time `json:"time"`
+	Host       string    `json:"host"`
+	Unit       string    `json:"unit"`
+	Identifier string    `json:"identifier"` // program that logged it
+	PID        int       `json:"pid"`
+	Priority   int       `json:"priority"` // syslog's, 0 is the gravest
+	Message    string    `json:"message"`  // as logged, control characters and all
+}
+
+// argv is the command line. It fails for what could be taken for something
+// else than a unit, an invocation, a cursor or a host.
+func (q JournalQuery) argv() ([]string, error) {
+	argv := []string{
+		"journalctl", "--no-pager", "--quiet", "--output=json",
+		"--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_COMM,_PID,_SYSTEMD_UNIT,UNIT,_HOSTNAME",
+	}
+	if len(q.Units) == 0 {
+		return nil, errors.New("reading the journal: no unit given")
+	}
+	for _, u := range q.Units {
+		if !plain(u, ":_.@-\\") {
+			return nil, fmt.Errorf("reading the journal: %q is no unit name", u)
+		}
+		argv = append(argv, "--unit="+u)
+	}
+	switch {
+	case q.Lines > 0:
+		argv = append(argv, "--lines="+strconv.Itoa(q.Lines))
+	case q.Lines == 0 && q.AfterCursor == "":
+		argv = append(argv, "--lines="+strconv.Itoa(defaultJournalLines))
+	case q.Follow:
+		argv = append(argv, "--no-tail")
+	}
+	if q.AfterCursor != "" {
+		if !plain(q.AfterCursor, ";=") {
+			return nil, fmt.Errorf("reading the journal: %q is no cursor", q.AfterCursor)
+		}
+		argv = append(argv, "--after-cursor="+q.AfterCursor)
+	}
+	if q.Follow {
+		argv = append(argv, "--follow")
+	}
+	if q.Invocation != "" {
+		if !plain(q.Invocation, "") {
+			return nil, fmt.Errorf("reading the journal: %q is no invocation id", q.Invocation)
+		}
+		// What the unit's processes said, or PID 1 about them. --unit= still
+		// holds, so nobody else's entry can pose as either.
+		argv = append(argv, "_SYSTEMD_INVOCATION_ID="+q.Invocation, "+", "INVOCATION_ID="+q.Invocation)
+	}
+	if q.Host == "" {
+		return argv, nil
+	}
+	if !plain(q.Host, ":_.@-") || q.Host[0] == '-' {
+		return nil, fmt.Errorf("reading the journal: %q is no host to ssh to", q.Host)
+	}
+	// ssh hands its arguments to a shell, to which a cursor is several
+	// commands. Nothing in argv can hold a quote.
+	return []string{"ssh", "-o", "BatchMode=yes", "--", q.Host, "'" + strings.Join(argv, "' '") + "'"}, nil
+}
+
+// plain says whether s consists of ASCII letters, digits and the characters
+// given, and is not empty.
+func plain(s, also string) bool {
+	for _, r := range s {
+		if (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune(also, r) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// JournalLines reads with run what an invocation of a unit logged last, for
+// [RestartOptions.Journal]: at most n lines, each fit for chat. When the
+// journal cannot be read, the only line says so.
+func JournalLines(run Exec, n int) func(ctx context.Context, unit, invocation string) []string {
+	return func(ctx context.Context, unit, invocation string) []string {
+		argv, err := JournalQuery{Units: []string{unit}, Invocation: invocation, Lines: n}.argv()
+		if err != nil {
+			return []string{ChatLine(err.Error())}
+		}
+		res, err := run(ctx, Cmd{Argv: argv, Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}})
+		if err != nil {
+			return []string{ChatLine(fmt.Sprintf("reading the journal of %s: %v", unit, err))}
+		}
+		var lines []string
+		for line := range strings.Lines(res.Output) {
+			// Output is capped: what is not whole is left out.
+			if e, ok := parseJournal([]byte(line)); ok {
+				lines = append(lines, ChatLine(e.Identifier+": "+e.Message))
+			}
+		}
+		return lines[max(0, len(lines)-n):]
+	}
+}
+
+// ReadJournal calls emit for each entry that q selects, oldest first, until
+// there are no more, ctx ends (with [JournalQuery.Follow] nothing else does),
+// or emit fails; it returns the error of the latter two.
+func ReadJournal(ctx context.Context, q JournalQuery, emit func(JournalEntry) error) error {
+	argv, err := q.argv()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	// A polite end, which ssh passes on. WaitDelay: a pipe that something else
+	// still holds does not keep us.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+	var complaint bytes.Buffer
+	cmd.Stderr = &limitedWriter{&complaint, 4 << 10}
+	out, in := io.Pipe()
+	cmd.Stdout = in
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("reading the journal: %w", err)
+	}
+	ended := make(chan error)
+	go func() {
+		err := cmd.Wait()
+		in.Close()
+		ended <- err
+	}()
+	if err := scanJournal(out, emit); err != nil {
+		cancel(err)
+		out.CloseWithError(err)
+	}
+	err = <-ended
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the journal: %w: %s", err, ChatLine(complaint.String()))
+	}
+	return nil
+}
+
+// scanJournal reads entries, one JSON object a line. A line that is none (an
+// overlong one, a word of ssh's) is skipped.
+func scanJournal(r io.Reader, emit func(JournalEntry) error) error {
+	b := bufio.NewReaderSize(r, 64<<10)
+	var line []byte
+	for {
+		part, err := b.ReadSlice('\n')
+		if len(line)+len(part) <= maxJournalEntry {
+			line = append(line, part...)
+		}
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		if e, ok := parseJournal(line); ok {
+			if err := emit(e); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil // the command's own end says what went wrong
+		}
+		line = line[:0]
+	}
+}
+
+// parseJournal decodes one line of journalctl's JSON.
+func parseJournal(line []byte) (JournalEntry, bool) {
+	var f struct {
+		Cursor     journalField `json:"__CURSOR"`
+		Time       journalField `json:"__REALTIME_TIMESTAMP"` // µs
+		Host       journalField `json:"_HOSTNAME"`
+		Unit       journalField `json:"UNIT"` // what PID 1 talks about
+		OwnUnit    journalField `json:"_SYSTEMD_UNIT"`
+		Identifier journalField `json:"SYSLOG_IDENTIFIER"`
+		Comm       journalField `json:"_COMM"`
+		PID        journalField `json:"_PID"`
+		Priority   journalField `json:"PRIORITY"`
+		Message    journalField `json:"MESSAGE"`
+	}
+	if len(bytes.TrimSpace(line)) == 0 || json.Unmarshal(line, &f) != nil || f.Cursor == "" {
+		return JournalEntry{}, false
+	}
+	first := func(fields ...journalField) string {
+		for _, f := range fields {
+			if f != "" {
+				return string(f)
+			}
+		}
+		return ""
+	}
+	µs, _ := strconv.ParseInt(string(f.Time), 10, 64)
+	e := JournalEntry{
+		Cursor: string(f.Cursor), Time: time.UnixMicro(µs), Host: string(f.Host), Message: string(f.Message),
+		Unit: first(f.Unit, f.OwnUnit), Identifier: first(f.Identifier, f.Comm), Priority: 6,
+	}
+	e.PID, _ = strconv.Atoi(string(f.PID))
+	if p, err := strconv.Atoi(string(f.Priority)); err == nil {
+		e.Priority = p
+	}
+	return e, true
+}
+
+// journalField is a field's value: a string, null when it is longer than
+// 4096 bytes, bytes when it is not UTF-8, or a list of these when the field
+// was given several times, of which the first counts.
+type journalField string
+
+func (f *journalField) UnmarshalJSON(b []byte) error {
+	var s string
+	var bytes []byte
+	var ints []int
+	var list []journalField
+	switch {
+	case string(b) == "null":
+		s = "(more than 4096 bytes)"
+	case json.Unmarshal(b, &s) == nil:
+	case json.Unmarshal(b, &ints) == nil:
+		for _, i := range ints {
+			bytes = append(bytes, byte(i))
+		}
+		s = strings.ToValidUTF8(string(bytes), "�")
+	default:
+		if err := json.Unmarshal(b, &list); err != nil {
+			return err
+		}
+		if len(list) > 0 {
+			s = string(list[0])
+		}
+	}
+	*f = journalField(s)
+	return nil
+}
+
+// limitedWriter drops what goes beyond n bytes.
+type limitedWriter struct {
+	w io.Writer
+	n int
+}
+
+func (l *limitedWriter) Write(p []byte) (int, error) {
+	k := min(l.n, len(p))
+	l.n -= k
+	if _, err := l.w.Write(p[:k]); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}

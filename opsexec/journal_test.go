@@ -1,0 +1,166 @@
+package opsexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const invocation = "0123456789abcdef0123456789abcdef"
+
+func TestJournalQueryArgv(t *testing.T) {
+	web := []string{"web.service"}
+	for _, tt := range []struct {
+		name string
+		q    JournalQuery
+		want string // end of the command line
+		err  string
+	}{
+		{"tail", JournalQuery{Units: web}, "--unit=web.service --lines=10", ""},
+		{"all", JournalQuery{Units: web, Lines: -1}, "--unit=web.service", ""},
+		{"several units", JournalQuery{Units: []string{"a@1.service", "b.service"}, Lines: 3}, "--unit=a@1.service --unit=b.service --lines=3", ""},
+		{
+			"invocation", JournalQuery{Units: web, Invocation: invocation, Lines: 5},
+			"--unit=web.service --lines=5 _SYSTEMD_INVOCATION_ID=" + invocation + " + INVOCATION_ID=" + invocation, "",
+		},
+		{"cursor", JournalQuery{Units: web, AfterCursor: "s=0a;i=1"}, "--unit=web.service --after-cursor=s=0a;i=1", ""},
+		// Without --no-tail, --follow shows the last ten only.
+		{"cursor, follow", JournalQuery{Units: web, AfterCursor: "s=0a;i=1", Follow: true}, "--no-tail --after-cursor=s=0a;i=1 --follow", ""},
+		{"follow", JournalQuery{Units: web, Follow: true}, "--lines=10 --follow", ""},
+		{"by ssh", JournalQuery{Units: web, AfterCursor: "s=0a;i=1", Host: "root@h1"}, "'--unit=web.service' '--after-cursor=s=0a;i=1'", ""},
+		{"no unit", JournalQuery{}, "", "no unit given"},
+		{"bad unit", JournalQuery{Units: []string{"web.service --output=cat"}}, "", "is no unit name"},
+		{"bad invocation", JournalQuery{Units: web, Invocation: "x + _UID=0"}, "", "is no invocation id"},
+		{"bad cursor", JournalQuery{Units: web, AfterCursor: "'; reboot"}, "", "is no cursor"},
+		{"bad host", JournalQuery{Units: web, Host: "-oProxyCommand=reboot"}, "", "is no host"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			argv, err := tt.q.argv()
+			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Fatalf("got error %v, want %q", err, tt.err)
+			}
+			if got := strings.Join(argv, " "); !strings.HasSuffix(got, tt.want) {
+				t.Errorf("got %s\nwant at its end %s", got, tt.want)
+			}
+			if err == nil && tt.q.Host != "" && !slices.Equal(argv[:5], []string{"ssh", "-o", "BatchMode=yes", "--", tt.q.Host}) {
+				t.Errorf("got %q", argv)
+			}
+		})
+	}
+}
+
+func TestParseJournal(t *testing.T) {
+	for _, tt := range []struct {
+		name, line string
+		want       JournalEntry
+		ok         bool
+	}{
+		{
+			"own", `{"__CURSOR":"s=1","__REALTIME_TIMESTAMP":"1764105600000001","_HOSTNAME":"h1","_SYSTEMD_UNIT":"web.service","SYSLOG_IDENTIFIER":"web","_PID":"77","PRIORITY":"3","MESSAGE":"no port"}`,
+			JournalEntry{Cursor: "s=1", Time: time.UnixMicro(1764105600000001), Host: "h1", Unit: "web.service", Identifier: "web", PID: 77, Priority: 3, Message: "no port"}, true,
+		},
+		{
+			"by PID 1", `{"__CURSOR":"s=1","_SYSTEMD_UNIT":"init.scope","UNIT":"web.service","_COMM":"systemd","_PID":"1","MESSAGE":"Failed"}`,
+			JournalEntry{Cursor: "s=1", Time: time.UnixMicro(0), Unit: "web.service", Identifier: "systemd", PID: 1, Priority: 6, Message: "Failed"}, true,
+		},
+		{"too long", `{"__CURSOR":"s=1","MESSAGE":null}`, JournalEntry{Cursor: "s=1", Time: time.UnixMicro(0), Priority: 6, Message: "(more than 4096 bytes)"}, true},
+		{"bytes", `{"__CURSOR":"s=1","MESSAGE":[104,105,255]}`, JournalEntry{Cursor: "s=1", Time: time.UnixMicro(0), Priority: 6, Message: "hi�"}, true},
+		{"given twice", `{"__CURSOR":"s=1","MESSAGE":["a","b"]}`, JournalEntry{Cursor: "s=1", Time: time.UnixMicro(0), Priority: 6, Message: "a"}, true},
+		{"cut", `{"__CURSOR":"s=1","MESS`, JournalEntry{}, false},
+		{"empty", "", JournalEntry{}, false},
+		{"something else", `{"error":1}`, JournalEntry{}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, ok := parseJournal([]byte(tt.line))
+			if ok != tt.ok || got != tt.want {
+				t.Errorf("got %+v, %v\nwant %+v, %v", got, ok, tt.want, tt.ok)
+			}
+		})
+	}
+}
+
+func TestJournalLines(t *testing.T) {
+	output := `… 9 bytes left out …
+{"__CURSOR":"s=1","SYSLOG_IDENTIFIER":"web","MESSAGE":"one"}
+{"__CURSOR":"s=2","SYSLOG_IDENTIFIER":"web","MESSAGE":"\u001b[31mtwo\u0007\nlines of https://me:secret@host/x"}
+{"__CURSOR":"s=3","SYSLOG_IDENTIFIER":"systemd","MESSAGE":"Main process exited, code=exited, status=3/NOTIMPLEMENTED"}
+`
+	var argv []string
+	run := func(_ context.Context, c Cmd) (Result, error) { argv = c.Argv; return Result{Output: output}, nil }
+	got := JournalLines(run, 2)(t.Context(), "web.service", invocation)
+	want := []string{"web: two lines of https://***@host/x", "systemd: Main process exited, code=exited, status=3/NOTIMPLEMENTED"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if !slices.Contains(argv, "--lines=2") || !slices.Contains(argv, "_SYSTEMD_INVOCATION_ID="+invocation) {
+		t.Errorf("ran %q", argv)
+	}
+
+	run = func(context.Context, Cmd) (Result, error) { return Result{}, errors.New("no such program") }
+	got = JournalLines(run, 2)(t.Context(), "web.service", invocation)
+	if want := []string{"reading the journal of web.service: no such program"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// fakeJournalctl puts a journalctl of the test's own into PATH.
+func fakeJournalctl(t *testing.T, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "journalctl"), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func TestReadJournal(t *testing.T) {
+	long := strings.Repeat("x", maxJournalEntry)
+	entry := func(i int) string { return fmt.Sprintf(`{"__CURSOR":"s=%d","MESSAGE":"m%d"}`, i, i) }
+	t.Run("to its end", func(t *testing.T) {
+		fakeJournalctl(t, "cat <<'E'\n"+entry(1)+"\nnoise\n{\"__CURSOR\":\"s=9\",\"MESSAGE\":\""+long+"\"}\n"+entry(2)+"\nE\n")
+		var got []string
+		err := ReadJournal(t.Context(), JournalQuery{Units: []string{"web.service"}}, func(e JournalEntry) error {
+			got = append(got, e.Message)
+			return nil
+		})
+		if want := []string{"m1", "m2"}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("got %q and %v, want %q", got, err, want)
+		}
+	})
+	t.Run("followed until canceled", func(t *testing.T) {
+		fakeJournalctl(t, "echo '"+entry(1)+"'\nexec sleep 600\n")
+		ctx, cancel := context.WithCancel(t.Context())
+		err := ReadJournal(ctx, JournalQuery{Units: []string{"web.service"}, Follow: true}, func(JournalEntry) error { cancel(); return nil })
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want canceled", err)
+		}
+	})
+	t.Run("reader has enough", func(t *testing.T) {
+		fakeJournalctl(t, "while echo '"+entry(1)+"'; do :; done\nexec sleep 600\n")
+		enough := errors.New("enough")
+		err := ReadJournal(t.Context(), JournalQuery{Units: []string{"web.service"}, Follow: true}, func(JournalEntry) error { return enough })
+		if !errors.Is(err, enough) {
+			t.Errorf("got %v, want %v", err, enough)
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		fakeJournalctl(t, "echo 'Failed to open journal' >&2\nexit 1\n")
+		err := ReadJournal(t.Context(), JournalQuery{Units: []string{"web.service"}}, func(JournalEntry) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), "exit status 1: Failed to open journal") {
+			t.Errorf("got %v, want journalctl's own words", err)
+		}
+	})
+	t.Run("not installed", func(t *testing.T) {
+		t.Setenv("PATH", t.TempDir())
+		err := ReadJournal(t.Context(), JournalQuery{Units: []string{"web.service"}}, func(JournalEntry) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), "journalctl") {
+			t.Errorf("got %v, want the missing program named", err)
+		}
+	})
+}
