@@ -145,9 +145,10 @@ func ReadJournal(ctx context.Context, q JournalQuery, emit func(JournalEntry) er
 	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	// A polite end, which ssh passes on. WaitDelay: a pipe that something else
-	// still holds does not keep us.
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	// A polite end, for what a wrapper of journalctl or ssh started as well.
+	// WaitDelay: a pipe that something else still holds does not keep us.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	var complaint bytes.Buffer
 	cmd.Stderr = &limitedWriter{&complaint, 4 << 10}

@@ -26,7 +26,8 @@ func TestJournalQueryArgv(t *testing.T) {
 		{"all", JournalQuery{Units: web, Lines: -1}, "--unit=web.service", ""},
 		{"several units", JournalQuery{Units: []string{"a@1.service", "b.service"}, Lines: 3}, "--unit=a@1.service --unit=b.service --lines=3", ""},
 		{
-			"invocation", JournalQuery{Units: web, Invocation: invocation, Lines: 5},
+			"invocation",
+			JournalQuery{Units: web, Invocation: invocation, Lines: 5},
 			"--unit=web.service --lines=5 _SYSTEMD_INVOCATION_ID=" + invocation + " + INVOCATION_ID=" + invocation, "",
 		},
 		{"cursor", JournalQuery{Units: web, AfterCursor: "s=0a;i=1"}, "--unit=web.service --after-cursor=s=0a;i=1", ""},
@@ -63,11 +64,13 @@ func TestParseJournal(t *testing.T) {
 	}{
 		{
 			"own", `{"__CURSOR":"s=1","__REALTIME_TIMESTAMP":"1764105600000001","_HOSTNAME":"h1","_SYSTEMD_UNIT":"web.service","SYSLOG_IDENTIFIER":"web","_PID":"77","PRIORITY":"3","MESSAGE":"no port"}`,
-			JournalEntry{Cursor: "s=1", Time: time.UnixMicro(1764105600000001), Host: "h1", Unit: "web.service", Identifier: "web", PID: 77, Priority: 3, Message: "no port"}, true,
+			JournalEntry{Cursor: "s=1", Time: time.UnixMicro(1764105600000001), Host: "h1", Unit: "web.service", Identifier: "web", PID: 77, Priority: 3, Message: "no port"},
+			true,
 		},
 		{
 			"by PID 1", `{"__CURSOR":"s=1","_SYSTEMD_UNIT":"init.scope","UNIT":"web.service","_COMM":"systemd","_PID":"1","MESSAGE":"Failed"}`,
-			JournalEntry{Cursor: "s=1", Time: time.UnixMicro(0), Unit: "web.service", Identifier: "systemd", PID: 1, Priority: 6, Message: "Failed"}, true,
+			JournalEntry{Cursor: "s=1", Time: time.UnixMicro(0), Unit: "web.service", Identifier: "systemd", PID: 1, Priority: 6, Message: "Failed"},
+			true,
 		},
 		{"too long", `{"__CURSOR":"s=1","MESSAGE":null}`, JournalEntry{Cursor: "s=1", Time: time.UnixMicro(0), Priority: 6, Message: "(more than 4096 bytes)"}, true},
 		{"bytes", `{"__CURSOR":"s=1","MESSAGE":[104,105,255]}`, JournalEntry{Cursor: "s=1", Time: time.UnixMicro(0), Priority: 6, Message: "hi�"}, true},

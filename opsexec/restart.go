@@ -32,8 +32,15 @@ const (
 	// job any more.
 	confirm = 250 * time.Millisecond
 
+	// busPatience is how long a bus may be away before a restart is given up
+	// that has not begun.
+	busPatience = 5 * time.Second
+
 	// The verdict does not wait for a journal that cannot be read.
 	journalTimeout = 3 * time.Second
+	// journalLag is for journald, which reads a unit's last words when it gets
+	// to it.
+	journalLag = 250 * time.Millisecond
 )
 
 // RestartStatus says what became of a restart.
@@ -123,7 +130,7 @@ func RestartUnit(ctx context.Context, units Units, unit string, o RestartOptions
 	}
 	r := &restart{units: units, unit: unit, o: o}
 	r.run(ctx)
-	if r.Status == RestartFailed && r.watched && o.Journal != nil {
+	if r.Status == RestartFailed && r.watched && o.Journal != nil && r.sleep(ctx, journalLag) {
 		ctx, cancel := context.WithTimeout(ctx, journalTimeout)
 		defer cancel()
 		r.Journal = o.Journal(ctx, unit, r.judged)
@@ -145,7 +152,7 @@ type restart struct {
 
 func (r *restart) run(ctx context.Context) {
 	r.began = time.Now()
-	u, err := r.units.Show(ctx, r.unit)
+	u, err := r.firstLook(ctx)
 	if err != nil {
 		r.fail(fmt.Errorf("reading its state: %w", err))
 		return
@@ -187,6 +194,19 @@ func (r *restart) run(ctx context.Context) {
 		late = max(0, DoneTimeout(r.Before, r.o.Settle)-time.Since(r.began))
 	}
 	s.end(late)
+}
+
+// firstLook reads the unit's state, and has some patience with a bus that is
+// away: dbus-daemon is restarting, or systemd executing itself anew.
+func (r *restart) firstLook(ctx context.Context) (Unit, error) {
+	ctx, cancel := context.WithTimeout(ctx, busPatience)
+	defer cancel()
+	for {
+		u, err := r.units.Show(ctx, r.unit)
+		if !errors.Is(err, ErrBusLost) || !r.sleep(ctx, pollEvery) {
+			return u, err
+		}
+	}
 }
 
 // mayRestart decides from the unit's present state whether to queue a job at
@@ -283,7 +303,7 @@ func (r *restart) judge(ctx, due context.Context, result string) {
 			r.fail(fmt.Errorf("died after it was started: %s", reason(v)))
 			return
 		case v.NRestarts > u.NRestarts:
-			r.fail(fmt.Errorf("died after it was started, and systemd has started it again: %s", reason(v)))
+			r.fail(fmt.Errorf("died after it was started, and systemd has started it again, %d so far", v.NRestarts-u.NRestarts))
 			return
 		case v.Result != "" && v.Result != "success":
 			r.fail(fmt.Errorf("started, but its result is %s", reason(v)))
@@ -371,7 +391,7 @@ func (r *restart) sleep(ctx context.Context, d time.Duration) bool {
 
 func (r *restart) end(status RestartStatus, format string, args ...any) {
 	r.Status = status
-	r.Summary = r.unit + ": " + fmt.Sprintf(format, args...)
+	r.Summary = ChatLine(r.unit + ": " + fmt.Sprintf(format, args...))
 }
 
 func (r *restart) fail(err error) {
@@ -384,8 +404,11 @@ func (r *restart) pending(ctx context.Context) {
 		r.end(RestartPending, "restart queued, but not waited for: %v", context.Cause(ctx))
 		return
 	}
-	r.end(RestartPending, "systemd is still restarting it after %s (%s, %s)",
-		short(time.Since(r.began)), r.After.ActiveState, r.After.SubState)
+	after := short(time.Since(r.began))
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	r.look(ctx)
+	r.end(RestartPending, "systemd is still restarting it after %s (%s, %s)", after, r.After.ActiveState, r.After.SubState)
 }
 
 // running says that the unit is up. It may be reloading its configuration

@@ -57,7 +57,7 @@ func runInit(spec string) error {
 	if err := os.WriteFile("/run/systemd/journald.conf.d/test.conf", []byte(journaldConf), 0o644); err != nil {
 		return err
 	}
-	if err := unix.Sethostname([]byte("systemdtest")); err != nil {
+	if err := unix.Sethostname([]byte(Hostname)); err != nil {
 		return fmt.Errorf("setting the hostname: %w", err)
 	}
 	for name, c := range dropped {
@@ -117,13 +117,19 @@ func mountAll(writable []string) error {
 			return err
 		}
 	}
-	if _, err := os.Stat("/etc/machine-id"); err != nil {
-		return nil
+	// Not the machine's identity; and systemd sets the hostname itself.
+	for file, text := range map[string]string{"machine-id": "0123456789abcdef0123456789abcdef", "hostname": Hostname} {
+		if _, err := os.Stat("/etc/" + file); err != nil {
+			continue
+		}
+		if err := os.WriteFile("/run/"+file, []byte(text+"\n"), 0o444); err != nil {
+			return err
+		}
+		if err := do(mount{"/run/" + file, "/etc/" + file, "", unix.MS_BIND, ""}); err != nil {
+			return err
+		}
 	}
-	if err := os.WriteFile("/run/machine-id", []byte("0123456789abcdef0123456789abcdef\n"), 0o444); err != nil {
-		return err
-	}
-	return do(mount{"/run/machine-id", "/etc/machine-id", "", unix.MS_BIND, ""})
+	return nil
 }
 
 const journaldConf = `[Journal]

@@ -57,6 +57,9 @@ import (
 	"github.com/sgfleet/sgfleet/opsexec"
 )
 
+// Hostname is the name of every booted host.
+const Hostname = "systemdtest"
+
 const (
 	initEnv     = "SGFLEET_SYSTEMDTEST_INIT"
 	roleEnv     = "SGFLEET_SYSTEMDTEST_ROLE"
@@ -283,6 +286,16 @@ func (h *Host) Property(unit, name string) string {
 func (h *Host) InvocationID(unit string) string {
 	h.t.Helper()
 	return h.Property(unit, "InvocationID")
+}
+
+// SyncJournal waits until all that was logged so far can be read.
+func (h *Host) SyncJournal() {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := h.Exec(ctx, opsexec.Cmd{Argv: []string{"journalctl", "--sync"}}); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // missing skips the test for want of something, or fails it in CI, which
