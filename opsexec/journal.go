@@ -23,8 +23,9 @@ const (
 
 // JournalQuery selects entries of the journal.
 type JournalQuery struct {
-	Units      []string // any of these
-	Invocation string   // only of this invocation: 32 hex digits
+	Units []string // any of these
+	// Invocation, 32 hex digits, selects one invocation, and so its unit.
+	Invocation string
 	// Lines is how many of the newest entries are wanted. 0 means ten, or with
 	// AfterCursor all that follow it; a negative number means all.
 	Lines       int
@@ -60,7 +61,9 @@ func (q JournalQuery) argv() ([]string, error) {
 		if !plain(u, ":_.@-\\") {
 			return nil, fmt.Errorf("reading the journal: %q is no unit name", u)
 		}
-		argv = append(argv, "--unit="+u)
+		if q.Invocation == "" {
+			argv = append(argv, "--unit="+u)
+		}
 	}
 	switch {
 	case q.Lines > 0:
@@ -83,9 +86,11 @@ func (q JournalQuery) argv() ([]string, error) {
 		if !plain(q.Invocation, "") {
 			return nil, fmt.Errorf("reading the journal: %q is no invocation id", q.Invocation)
 		}
-		// What the unit's processes said, or PID 1 about them. --unit= still
-		// holds, so nobody else's entry can pose as either.
-		argv = append(argv, "_SYSTEMD_INVOCATION_ID="+q.Invocation, "+", "INVOCATION_ID="+q.Invocation)
+		// What the unit's processes said, or root about them: PID 1, or its
+		// child that could not become the program. Of the latter journald
+		// often cannot tell the unit any more, so --unit= would miss just the
+		// line that says why. _UID=0: nobody else's entry can pose as these.
+		argv = append(argv, "_SYSTEMD_INVOCATION_ID="+q.Invocation, "+", "INVOCATION_ID="+q.Invocation, "_UID=0")
 	}
 	if q.Host == "" {
 		return argv, nil

@@ -28,7 +28,7 @@ func TestJournalQueryArgv(t *testing.T) {
 		{
 			"invocation",
 			JournalQuery{Units: web, Invocation: invocation, Lines: 5},
-			"--unit=web.service --lines=5 _SYSTEMD_INVOCATION_ID=" + invocation + " + INVOCATION_ID=" + invocation, "",
+			"--lines=5 _SYSTEMD_INVOCATION_ID=" + invocation + " + INVOCATION_ID=" + invocation + " _UID=0", "",
 		},
 		{"cursor", JournalQuery{Units: web, AfterCursor: "s=0a;i=1"}, "--unit=web.service --after-cursor=s=0a;i=1", ""},
 		// Without --no-tail, --follow shows the last ten only.
