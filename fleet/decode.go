@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,13 +21,6 @@ const (
 	maxFileNodes = 100_000 // after aliases are followed: 10 lines can ask for 10⁹
 	maxFileDepth = 40
 )
-
-// place is where a value stands.
-type place struct {
-	file                string
-	line, column, width int
-	source              string // the line's text, secrets and all
-}
 
 // decoder fills a struct from one YAML file and goes on after every error, so
 // that all of a file's mistakes are reported at once (goccy/go-yaml's own
@@ -291,7 +283,11 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string, depth int) {
 func (d *decoder) scalar(n ast.Node, v reflect.Value, path string) {
 	text, ok := scalarText(n)
 	if !ok {
-		d.errorf(n, "", "%s: want %s, not %s", path, wanted(v), describe(n))
+		at := d.place(n)
+		if path == "redis.password" {
+			at.source = "" // it may stand on a line of its own
+		}
+		d.problems = append(d.problems, at.diagnostic("", fmt.Sprintf("%s: want %s, not %s", path, wanted(v), describe(n))))
 		return
 	}
 	if _, isBool := n.(*ast.BoolNode); isBool && v.Kind() == reflect.String {
@@ -334,113 +330,6 @@ func setText(v reflect.Value, text string) error {
 		v.Set(reflect.ValueOf(list))
 	}
 	return nil
-}
-
-// note remembers where path is given. A later note of the same path (the value
-// after its key) wins.
-func (d *decoder) note(n ast.Node, path string) { d.set[path] = d.place(n) }
-
-func (d *decoder) line(n int) string {
-	if n < 1 || n > len(d.lines) {
-		return ""
-	}
-	return strings.TrimSuffix(d.lines[n-1], "\r")
-}
-
-var secretInLine = regexp.MustCompile(`(\bpassword["']?\s*:\s*|[a-z]://[^/@\s:]*:)(.*)`)
-
-// maskSecrets hides a password in a line that is about to be shown, and keeps
-// the line's length.
-func maskSecrets(line string) string {
-	m := secretInLine.FindStringSubmatchIndex(line)
-	if m == nil {
-		return line
-	}
-	secret := line[m[4]:m[5]]
-	rest := ""
-	if strings.Contains(line[m[2]:m[3]], "://") {
-		at := strings.LastIndexByte(secret, '@')
-		if at < 0 {
-			return line // host:port, no password
-		}
-		secret, rest = secret[:at], secret[at:]
-	}
-	return line[:m[4]] + strings.Repeat("*", utf8.RuneCountInString(secret)) + rest
-}
-
-// place finds where n begins and how wide it is on that line.
-func (d *decoder) place(n ast.Node) place {
-	if pairs, ok := mappingPairs(n); ok && len(pairs) > 0 {
-		// A block mapping's own token is its first colon.
-		if m, isMapping := n.(*ast.MappingNode); !isMapping || !m.IsFlowStyle {
-			n = pairs[0].Key
-		}
-	}
-	tk := n.GetToken()
-	p := place{file: d.file, line: tk.Position.Line, column: tk.Position.Column, width: 1}
-	p.source = d.line(p.line)
-	origin, _, _ := strings.Cut(strings.TrimSpace(tk.Origin), "\n")
-	p.width = max(1, utf8.RuneCountInString(origin))
-	return p
-}
-
-func (d *decoder) errorf(n ast.Node, hint, format string, args ...any) {
-	d.problems = append(d.problems, d.place(n).diagnostic(hint, fmt.Sprintf(format, args...)))
-}
-
-func (p place) diagnostic(hint, message string) *Diagnostic {
-	return &Diagnostic{
-		File: p.file, Line: p.line, Column: p.column, Width: p.width, Source: maskSecrets(p.source),
-		Message: message, Hint: hint,
-	}
-}
-
-func mappingPairs(n ast.Node) ([]*ast.MappingValueNode, bool) {
-	switch x := n.(type) {
-	case *ast.MappingNode:
-		return x.Values, true
-	case *ast.MappingValueNode:
-		return []*ast.MappingValueNode{x}, true
-	}
-	return nil, false
-}
-
-func keyText(p *ast.MappingValueNode) string {
-	var key ast.Node = p.Key
-	if k, ok := key.(*ast.MappingKeyNode); ok { // "? key"
-		key = k.Value
-	}
-	if text, ok := scalarText(key); ok {
-		return text
-	}
-	return strings.TrimSpace(p.Key.GetToken().Value)
-}
-
-// scalarText returns the text of a scalar: numbers as they are written, so that
-// 1.10 stays 1.10.
-func scalarText(n ast.Node) (string, bool) {
-	switch x := n.(type) {
-	case *ast.StringNode:
-		return x.Value, true
-	case *ast.LiteralNode:
-		return x.Value.Value, true
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
-		return strings.TrimSpace(n.GetToken().Value), true
-	}
-	return "", false
-}
-
-func describe(n ast.Node) string {
-	switch n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
-		return "a mapping"
-	case *ast.SequenceNode:
-		return "a list"
-	case *ast.NullNode:
-		return "nothing"
-	}
-	text, _ := scalarText(n)
-	return strconv.Quote(printable(text))
 }
 
 func wanted(v reflect.Value) string {

@@ -237,7 +237,8 @@ func TestLoadErrors(t *testing.T) {
 		{"no hostname", nil, []string{"SGFLEET_HOST=a b"}, []string{`SGFLEET_HOST: host: "a b" is not a host name`}},
 		{"int", files{SystemConfig: "services: {web: {instances: 1.5}}\n"}, nil, []string{`services.web.instances: want a whole number, not "1.5"`}},
 		{"huge int", files{SystemConfig: "services: {web: {instances: 99999999999999999999}}\n"}, nil, []string{`want a whole number, not "99999999999999999999"`}},
-		{"secret on a line with an error", files{SystemConfig: "redis:\n  password: [s3cret]\n"}, nil, []string{"redis.password: want text, not a list", "password: ********"}},
+		{"secret in a list", files{SystemConfig: "redis:\n  password:\n  - s3cret\n"}, nil, []string{"redis.password: want text, not a list"}},
+		{"secret on a line with an error", files{SystemConfig: "redis:\n  passwrod: s3cret\n"}, nil, []string{"passwrod: ******"}},
 	} {
 		t.Run(strings.ReplaceAll(tt.name, " ", "_"), func(t *testing.T) {
 			cfg, _, err := load(tt.files, tt.env...)
@@ -245,7 +246,7 @@ func TestLoadErrors(t *testing.T) {
 				t.Fatalf("loads as %+v", cfg)
 			}
 			var merr *multierror.Error
-			if !errors.As(err, &merr) || len(merr.Errors) != len(tt.want) && tt.name != "secret on a line with an error" && tt.name != "alias bomb" && tt.name != "endless alias" {
+			if !errors.As(err, &merr) || len(merr.Errors) != len(tt.want) && tt.name != "alias bomb" && tt.name != "endless alias" {
 				t.Errorf("want %d errors, got\n%v", len(tt.want), err)
 			}
 			for _, want := range tt.want {
@@ -313,7 +314,7 @@ func TestMaskSecrets(t *testing.T) {
 	for in, want := range map[string]string{
 		"  password: s3cret": "  password: ******", "password_file: /x": "password_file: /x", "url: redis://h:6379/0": "url: redis://h:6379/0",
 		"url: redis://:pä@h:1": "url: redis://:**@h:1", "{url: 'redis://u:p@q@h', x: 1}": "{url: 'redis://u:***@h', x: 1}", "": "",
-		`{"password": "x"}`: `{"password": ****`, "a: b": "a: b",
+		`{"password": "x"}`: `{"password": ****`, "a: b": "a: b", "pasword: x": "pasword: *", "git: {pass_env: [A], x: 1}": "git: {pass_env: [A], x: 1}",
 	} {
 		if got := maskSecrets(in); got != want {
 			t.Errorf("maskSecrets(%q) = %q, want %q", in, got, want)

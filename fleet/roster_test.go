@@ -45,6 +45,8 @@ func troubledFleet() Registry {
 	add("consolidation@h3", "consolidation", func(h *Heartbeat) { h.Degraded = "another daemon controls it, too: pid 12" })
 	add("consolidation@h4", "consolidation", func(h *Heartbeat) { h.ControlledBy, h.RunningRevision, h.CheckoutRevision = BySelf, "", "" })
 	add("cron@h4", "offline", func(h *Heartbeat) { h.ActiveState, h.Unit = "", "evil\x1b[2J\nunit" })
+	add("sgfleet@h1", "", func(h *Heartbeat) { h.Unit, h.ControlledBy = "sgfleet.service", BySelf })
+	add("sgfleet@h5", "", func(h *Heartbeat) { h.Unit, h.At = "sgfleet.service", rosterNow.Add(-184*time.Second) })
 	r.Holds = []Hold{
 		{Target: "inference@h7", By: "ann", Reason: "new disks", Until: rosterNow.Add(time.Hour)},
 		{Target: "web", By: "bob", Until: rosterNow - 1},
@@ -93,7 +95,7 @@ func TestRosterRoundTrip(t *testing.T) {
 func TestEntryStates(t *testing.T) {
 	for _, e := range troubledFleet().Entries() {
 		want := map[string]string{
-			"inference@h5": StateDown, "inference@h6": StateDeaf, "agents@h1#2": "failed", "agents@h2#1": "inactive", "cron@h4": StateUnknown,
+			"inference@h5": StateDown, "sgfleet@h5": StateDown, "inference@h6": StateDeaf, "agents@h1#2": "failed", "agents@h2#1": "inactive", "cron@h4": StateUnknown,
 		}[e.Instance]
 		if want == "" {
 			want = "active"

@@ -61,9 +61,31 @@ func showValue(path string, v reflect.Value) string {
 	case []string:
 		return "[" + strings.Join(list, ", ") + "]"
 	case []Tier:
-		return "[" + strings.Join((&Config{Tiers: list}).TierNames(), ", ") + "]"
+		names := make([]string, len(list))
+		for i, t := range list {
+			names[i] = t.describe()
+		}
+		return "[" + strings.Join(names, ", ") + "]"
 	}
 	return fmt.Sprint(v.Interface())
+}
+
+// describe names a tier with what it overrides: inference (done_timeout 5m).
+func (t Tier) describe() string {
+	var more []string
+	if t.Gateway {
+		more = append(more, "gateway")
+	}
+	if t.DoneTimeout > 0 {
+		more = append(more, "done_timeout "+t.DoneTimeout.String())
+	}
+	if t.Settle > 0 {
+		more = append(more, "settle "+t.Settle.String())
+	}
+	if len(more) == 0 {
+		return t.Name
+	}
+	return t.Name + " (" + strings.Join(more, ", ") + ")"
 }
 
 // redactURL hides the password of a URL, and all of one that cannot be read.
