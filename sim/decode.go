@@ -238,8 +238,8 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path string) {
 			continue
 		}
 		given[key] = true
-		d.decode(e.Value, fs[i].value, join(path, key))
-		d.enum(e.Value, fs[i], join(path, key))
+		d.decode(e.Value, fs[i].value, joinPath(path, key))
+		d.enum(e.Value, fs[i], joinPath(path, key))
 	}
 	for _, f := range fs {
 		if f.required && !given[f.name] {
@@ -295,7 +295,7 @@ func (d *decoder) mapping(n ast.Node, v reflect.Value, path string) {
 	for _, e := range entries {
 		key := keyText(e)
 		ev := reflect.New(v.Type().Elem()).Elem()
-		d.decode(e.Value, ev, join(path, key))
+		d.decode(e.Value, ev, joinPath(path, key))
 		v.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), ev)
 	}
 }
@@ -394,7 +394,7 @@ func what(n ast.Node) string {
 	}
 }
 
-func join(path, key string) string {
+func joinPath(path, key string) string {
 	if path == "" {
 		return key
 	}

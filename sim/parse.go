@@ -113,8 +113,8 @@ func (s *Entry) decodeNode(d *decoder, n ast.Node, path string) {
 		key := keyText(e)
 		if slot := when[key]; slot != nil {
 			given++
-			d.nodes[join(path, key)] = unwrap(e.Value)
-			*slot, _ = d.duration(unwrap(e.Value), join(path, key), false)
+			d.nodes[joinPath(path, key)] = unwrap(e.Value)
+			*slot, _ = d.duration(unwrap(e.Value), joinPath(path, key), false)
 			if key == "every" && *slot == 0 && scalarText(e.Value) == "0s" {
 				d.errorf(e.Value, "", "%s.every: want more than 0", path)
 			}
@@ -128,7 +128,7 @@ func (s *Entry) decodeNode(d *decoder, n ast.Node, path string) {
 			d.errorf(e.Key, "give it an entry of its own", "%s has two actions, %s and %s", path, action, key)
 		default:
 			s.Step.Name, s.Step.Action = key, info.New()
-			d.decode(e.Value, reflect.ValueOf(s.Step.Action).Elem(), join(path, key))
+			d.decode(e.Value, reflect.ValueOf(s.Step.Action).Elem(), joinPath(path, key))
 			d.nodes[path+"#action"] = e.Key
 		}
 		action = key
@@ -162,7 +162,7 @@ func (x *Expectation) decodeNode(d *decoder, n ast.Node, path string) {
 	if inv, ok := invariants[name]; ok {
 		x.Name = inv.Name
 		if args != nil && scalarText(args) != "true" {
-			d.invariantArgs(x, args, join(path, name))
+			d.invariantArgs(x, args, joinPath(path, name))
 		}
 		return
 	}
@@ -183,7 +183,7 @@ func (x *Expectation) decodeNode(d *decoder, n ast.Node, path string) {
 	if args == nil {
 		args = ast.Null(at.GetToken())
 	}
-	d.decode(args, reflect.ValueOf(x.Args).Elem(), join(path, name))
+	d.decode(args, reflect.ValueOf(x.Args).Elem(), joinPath(path, name))
 }
 
 func otherOf(when string) string {
