@@ -12,6 +12,7 @@
 package opsexec
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,19 +103,20 @@ func startProcess(ctx context.Context, cmd Cmd) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	dir := cmp.Or(cmd.Dir, "/")
+	if _, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("working directory: %w", err) // Start would blame the program
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer w.Close()
 	c := &exec.Cmd{
-		Path: path, Args: cmd.Argv, Dir: cmd.Dir,
+		Path: path, Args: cmd.Argv, Dir: dir,
 		Env:    append([]string{}, cmd.Env...), // never nil, which would mean the daemon's own
 		Stdout: w, Stderr: w,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
-	}
-	if c.Dir == "" {
-		c.Dir = "/"
 	}
 	if l, ok := cmd.Lock.(*flock); ok {
 		c.ExtraFiles = []*os.File{l.f}

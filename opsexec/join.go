@@ -38,7 +38,9 @@ func (p *puller) alone(ctx context.Context, why error) PullResult {
 
 // patience is how long others are waited for: a dead holder's lock has ended
 // by then, and so has a live one's pull.
-func (p *puller) patience() time.Duration { return p.o.LockTTL + DefaultGrace }
+func (p *puller) patience() time.Duration {
+	return max(p.o.LockTTL, p.o.Timeout+DefaultGrace) + pullSlack
+}
 
 func (p *puller) flock(ctx context.Context, until time.Time) (Lock, error) {
 	ctx, cancel := context.WithDeadline(ctx, until)

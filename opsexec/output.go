@@ -90,11 +90,7 @@ var userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]+@`)
 // or invisible characters, with the user part of URLs and the given secrets
 // masked.
 func ChatLine(text string, secrets ...string) string {
-	for _, s := range secrets {
-		if len(s) >= 4 { // shorter ones would mask half of the text
-			text = strings.ReplaceAll(text, s, "***")
-		}
-	}
+	text = mask(text, secrets)
 	text = strings.ToValidUTF8(text, "�")
 	text = strings.Map(func(r rune) rune {
 		switch {
@@ -105,10 +101,20 @@ func ChatLine(text string, secrets ...string) string {
 		}
 		return r
 	}, ansi.ReplaceAllString(text, ""))
-	text = userinfo.ReplaceAllString(text, "${1}***@")
 	text = strings.Join(strings.Fields(text), " ")
+	text = userinfo.ReplaceAllString(text, "${1}***@")
+	text = mask(text, secrets) // again: what was dropped may have split one
 	if utf8.RuneCountInString(text) > MaxChatLine {
 		text = string([]rune(text)[:MaxChatLine-1]) + "…"
+	}
+	return text
+}
+
+func mask(text string, secrets []string) string {
+	for _, s := range secrets {
+		if len(s) >= 4 { // shorter ones would mask half of the text
+			text = strings.ReplaceAll(text, s, "***")
+		}
 	}
 	return text
 }

@@ -163,7 +163,7 @@ func exitWords(code, status int) string {
 	case 1:
 		return fmt.Sprintf("exit status %d", status)
 	case 2, 3:
-		return "killed by " + syscall.Signal(status).String()
+		return fmt.Sprintf("signal %d (%v)", status, syscall.Signal(status))
 	}
 	return ""
 }
