@@ -2,6 +2,7 @@ package opsexec
 
 import (
 	"errors"
+	"os"
 	"syscall"
 )
 
@@ -20,4 +21,13 @@ func awaitExit(pid int) {
 			return
 		}
 	}
+}
+
+// allocate reserves size bytes for f on the disk, where the file system can.
+func allocate(f *os.File, size int64) error {
+	err := syscall.Fallocate(int(f.Fd()), 0, 0, size)
+	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS) {
+		return nil
+	}
+	return err
 }

@@ -27,6 +27,7 @@ const foreignLockAge = 10 * time.Minute
 // alive until it is ten minutes old. Half-received packs are treated alike: gc,
 // which would remove them, is off.
 func (OSTree) RemoveIndexLock(c Checkout) (removed bool, err error) {
+	freeSpare(c) // whoever calls this is about to put the tree right
 	left := gitLeftovers(c)
 	if len(left) == 0 {
 		return false, nil

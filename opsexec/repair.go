@@ -119,16 +119,16 @@ func (p *puller) mend(ctx context.Context, g git, st gitStatus, m *Marker) (gitS
 }
 
 // undo takes a tree that stopped somewhere between old and next back to old.
-// It first goes forward: files that only next has are untracked as long as the
-// index is old's, so going straight back would leave them lying in the way of
-// the next pull for ever.
+// The index is told of next first: files that only next has are untracked as
+// long as it is old's, and going straight back would leave them lying in the way
+// of the next pull for ever.
 func (p *puller) undo(ctx context.Context, g git, old, next string) error {
 	if _, err := p.tree.RemoveIndexLock(p.c); err != nil {
 		return err
 	}
 	if objectName.MatchString(next) {
 		// Not needed for old itself, and next may never have reached the disk.
-		_, _ = g.run(ctx, "reset", "--hard", "-q", next)
+		_, _ = g.run(ctx, "read-tree", "--reset", next)
 	}
 	if _, err := g.run(ctx, "reset", "--hard", "-q", old); err != nil {
 		return err
