@@ -114,6 +114,9 @@ func (c *collector) run(ctx context.Context) error {
 		if c.step(ctx, now) {
 			return nil
 		}
+		if c.req.Timeout > 0 {
+			pace = min(pace, max(paceMin, time.Until(c.start.Add(c.req.Timeout))))
+		}
 		timer.Reset(pace)
 	}
 }
@@ -127,26 +130,18 @@ func (c *collector) step(ctx context.Context, now time.Time) (over bool) {
 		return true
 	}
 	c.openLegacy = c.countOpenLegacy()
-	others, gateways := true, false // others: all settled
-	release := true
+	release, gateways := true, false // release: all others are done or past their deadlines
+	over = true
 	for _, e := range c.entries {
-		switch {
-		case c.isLast(e):
-		case e.Gateway:
-			gateways = true
-		default:
-			others = others && (c.settled(e, now) || c.req.NoWait && e.accepted != nil)
-			release = release && c.settled(e, now)
+		settled := c.settled(e, now)
+		gateways = gateways || e.Gateway
+		if !e.Gateway && !c.isLast(e) {
+			release = release && settled
 		}
+		over = over && (settled || c.req.NoWait && e.accepted != nil)
 	}
 	if gateways && release && c.release == "" {
 		c.writeRelease(ctx, releaseGo)
-	}
-	over = others
-	for _, e := range c.entries {
-		if e.Gateway || c.isLast(e) {
-			over = over && (c.settled(e, now) || c.req.NoWait && e.accepted != nil)
-		}
 	}
 	return over
 }
@@ -166,9 +161,9 @@ func (c *collector) settled(e *entry, now time.Time) bool {
 	return !now.Before(c.doneDeadline(e))
 }
 
-// isLast reports whether e is the instance that this process is, and about to
-// be restarted.
-func (c *collector) isLast(e *entry) bool { return e.restarts && c.d.isSelf(e.Expected) }
+// isLast reports whether e is the instance that this process is, and restarts
+// when this collection is over.
+func (c *collector) isLast(e *entry) bool { return e.restarts && e.Instance.String() == c.d.Self }
 
 // final reports whether e has said its last word. That an op was seen before
 // is no last word of an instance that has accepted it.
@@ -192,6 +187,9 @@ func (c *collector) doneDeadline(e *entry) time.Time {
 	from := c.releasedAt
 	if c.release == "" { // could not be written: they go by their own deadline
 		from = c.start.Add(c.gatewayDeadline.Sub(c.issued))
+	}
+	if e.acceptedAt.After(from) {
+		from = e.acceptedAt
 	}
 	return from.Add(ReleasePoll + e.timeout)
 }

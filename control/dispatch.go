@@ -30,7 +30,7 @@ type Dispatcher struct {
 
 	// Self is the instance that this very process is, when a service (the chat
 	// gateway) dispatches ops by itself; empty otherwise. An op that restarts
-	// it does so last of all: see [Args.Last].
+	// it does so last of all, when the report is sent: see [Args.Last].
 	Self string
 }
 
@@ -101,14 +101,12 @@ func (d *Dispatcher) newOp(plan *Plan, req Request) Op {
 	if plan.broadcast {
 		op.ReplyField, op.ReplyKey = d.Config.Legacy.ReplyField, d.Config.Keys().Reply(op.ID)
 	}
-	op.Args.Last, op.Args.GatewayDeadline = "", 0 // of this op, not of the one that is retried
-	if slices.ContainsFunc(plan.Instances, func(e Expected) bool { return d.isSelf(e) && e.restarts }) {
+	op.Args.Last, op.Args.GatewayDeadline = "", 0 // a retry comes with those of the op before
+	if slices.ContainsFunc(plan.Instances, func(e Expected) bool { return e.restarts && e.Instance.String() == d.Self }) {
 		op.Args.Last = d.Self
 	}
 	return op
 }
-
-func (d *Dispatcher) isSelf(e Expected) bool { return d.Self != "" && e.Instance.String() == d.Self }
 
 // checkOutgoing holds an op against what every daemon will hold it against, so
 // that a bad argument is an error here and not a refusal by each of them.

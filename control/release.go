@@ -51,15 +51,13 @@ func (c *collector) cutShort(ctx context.Context) {
 // restartSelf lets the instance that this process is restart, now that
 // everything else is over and reported.
 func (c *collector) restartSelf(ctx context.Context) {
-	for _, e := range c.entries {
-		if !c.isLast(e) || e.accepted == nil || e.final() || c.release == releaseAbort {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
-		defer cancel()
-		if err := c.d.Client.Set(ctx, c.d.Config.Keys().Release(c.id), releaseLast, ReleaseLife).Err(); err != nil {
-			c.d.log().Warn("this instance's own release could not be written; it restarts at the gateways' deadline", "op", c.id, "err", err)
-		}
+	e := c.byName[c.d.Self]
+	if e == nil || !c.isLast(e) || e.accepted == nil || e.final() || c.release == releaseAbort {
 		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
+	defer cancel()
+	if err := c.d.Client.Set(ctx, c.d.Config.Keys().Release(c.id), releaseLast, ReleaseLife).Err(); err != nil {
+		c.d.log().Warn("this instance's own release could not be written; it restarts at its own deadline", "op", c.id, "err", err)
 	}
 }

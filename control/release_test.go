@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -179,47 +180,66 @@ func TestLostReleaseReply(t *testing.T) {
 	}
 }
 
-// A gateway that dispatches by itself restarts when everything else is over
-// and the report is sent.
+// A gateway that dispatches by itself restarts when everything else is over:
+// its own end is not waited for.
 func TestSelfRestartsLastOfAll(t *testing.T) {
-	f := newStubFleet(t, "web@h1", "gateway@h1", "gateway@h2")
-	f.d.Self = "gateway@h1"
-	f.serve(func(op Op) {
-		if op.Args.Last != "gateway@h1" {
-			t.Errorf("args.last = %q; want gateway@h1", op.Args.Last)
-		}
-		f.accept(op, "web@h1", "gateway@h1", "gateway@h2")
-		f.done(op, OK, "web@h1")
-		f.awaitRelease(op, 5*time.Second)
-		f.done(op, OK, "gateway@h2")
-	})
-	var before []string // the release at the time of each message
-	r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "all"}, func(context.Context, string) error {
-		v := ""
-		if f.delivered() > 0 {
-			v = f.awaitRelease(f.ops[0], 10*time.Millisecond)
-		}
-		before = append(before, v)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantClasses(t, r, map[Class][]string{ClassOK: {"web@h1", "gateway@h2"}, ClassUnfinished: {"gateway@h1"}})
-	if d := resultOf(t, r, "gateway@h1").Detail; !strings.Contains(d, "last of all") {
-		t.Errorf("gateway@h1: %q", d)
-	}
-	if len(before) != 2 || before[1] != "go" {
-		t.Errorf("release when each message was sent: %q; want the report at go", before)
-	}
-	if v := f.awaitRelease(f.ops[0], time.Second); v != "last" {
-		t.Errorf("released with %q in the end; want last", v)
-	}
+	for _, self := range []string{"gateway@h1", "web@h1"} {
+		t.Run(self, func(t *testing.T) {
+			t.Parallel()
+			all := []string{"web@h1", "web@h2", "gateway@h1", "gateway@h2"}
+			f := newStubFleet(t, all...)
+			f.d.Self = self
+			f.serve(func(op Op) {
+				if op.Args.Last != self {
+					t.Errorf("args.last = %q; want %s", op.Args.Last, self)
+				}
+				f.accept(op, all...)
+				for _, i := range all[:2] {
+					if i != self {
+						f.done(op, OK, i)
+					}
+				}
+				if v := f.awaitRelease(op, 5*time.Second); v != "go" {
+					t.Errorf("released with %q; want go", v)
+				}
+				for _, i := range all[2:] {
+					if i != self {
+						f.done(op, OK, i)
+					}
+				}
+			})
+			var release []string // when each message was sent
+			r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "all", Args: Args{Last: "web@h9"}}, func(context.Context, string) error {
+				v := ""
+				if f.delivered() > 0 {
+					v = f.awaitRelease(f.ops[0], 10*time.Millisecond)
+				}
+				release = append(release, v)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			others := slices.DeleteFunc(all, func(s string) bool { return s == self })
+			wantClasses(t, r, map[Class][]string{ClassOK: others, ClassUnfinished: {self}})
+			if d := resultOf(t, r, self).Detail; !strings.Contains(d, "last of all") {
+				t.Errorf("%s: %q", self, d)
+			}
+			if len(release) != 2 || release[1] != "go" {
+				t.Errorf("release when each message was sent: %q; want the report at go", release)
+			}
+			if v := f.awaitRelease(f.ops[0], time.Second); v != "last" {
+				t.Errorf("released with %q in the end; want last", v)
+			}
 
-	// Another op of the same dispatcher does not concern it.
-	f.client.Del(t.Context(), f.cfg.Keys().Live())
-	f.beat("web@h1", nil)
-	if p, err := f.d.Plan(t.Context(), Request{Op: OpRestart, Target: "all"}); err != nil || f.d.newOp(p, Request{Op: OpRestart}).Args.Last != "" {
-		t.Errorf("args.last is set on an op that does not restart this instance (%v)", err)
+			// An op that does not restart this instance does not concern it.
+			p, err := f.d.Plan(t.Context(), Request{Op: OpPull, Target: "all"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if op := f.d.newOp(p, Request{Op: OpPull, Args: Args{Last: self}}); op.Args.Last != "" {
+				t.Errorf("args.last = %q on a pull", op.Args.Last)
+			}
+		})
 	}
 }
