@@ -15,6 +15,7 @@ import (
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	args           []string // as given, to say them again
 	flags          globals
 }
 
@@ -112,21 +113,32 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 }
 
-// exactArgs is cobra.ExactArgs with a message that shows what is wanted.
+// exactArgs wants one argument for each name.
 func exactArgs(names ...string) cobra.PositionalArgs {
+	return countArgs(len(names), len(names), names...)
+}
+
+// countArgs is a check of the number of arguments whose message shows what is
+// wanted; most < 0 means any number.
+func countArgs(least, most int, names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
 		want := "takes no arguments"
 		if len(names) > 0 {
 			want = "wants " + strings.Join(names, " ")
 		}
-		if len(args) != len(names) {
-			return &codeError{
-				code: exitUsage, err: fmt.Errorf("%s %s, got %d argument(s)", cmd.CommandPath(), want, len(args)),
-				hint: fmt.Sprintf("Run '%s --help' for examples.", cmd.CommandPath()),
-			}
+		return &codeError{
+			code: exitUsage, err: fmt.Errorf("%s %s, got %s", cmd.CommandPath(), want, count(len(args), "argument")),
+			hint: fmt.Sprintf("Run '%s --help' for examples.", cmd.CommandPath()),
 		}
-		return nil
 	}
+}
+
+// again is this very command with more flags: what to type to go on.
+func (a *app) again(flags ...string) []string {
+	return slices.Concat([]string{"sgfleet"}, a.args, flags)
 }
 
 func complete(cmd *cobra.Command, flag string, values ...string) {

@@ -4,19 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/sgfleet/sgfleet/control"
 )
 
 // The exit codes, the same for every command; README and help list them.
 const (
-	exitOK         = 0
-	exitError      = 1 // an error before anything was sent
-	exitUsage      = 2 // usage or config
-	exitFailed     = 3 // some failed or refused
-	exitSilent     = 4 // some silent or unfinished
-	exitNobody     = 5 // nobody matched or nobody answered
-	exitRefused    = 6 // not confirmed, held, locked
-	exitNoCommand  = 64
-	exitInterrupt  = 130
+	exitOK        = control.ExitOK
+	exitError     = control.ExitError
+	exitUsage     = control.ExitUsage
+	exitNobody    = control.ExitNobody
+	exitRefused   = control.ExitRefused
+	exitNoCommand = 64
+	exitInterrupt = 130
+
 	exitCodesTable = `Exit codes:
   0    all did it
   1    error before anything was sent
@@ -57,6 +58,9 @@ func (a *app) exit(err error) int {
 		return exitOK
 	}
 	ce := &codeError{code: exitError, err: err}
+	if unsent := (*control.NotSentError)(nil); errors.As(err, &unsent) {
+		ce.code = unsent.Code
+	}
 	if errors.As(err, &ce) && ce.err == nil {
 		return ce.code
 	}

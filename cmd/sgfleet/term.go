@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/term"
 )
@@ -18,6 +19,9 @@ const (
 
 // paint colours s for w when w takes colour.
 func (a *app) paint(w io.Writer, sgr, s string) string {
+	if _, page := w.(*strings.Builder); page {
+		w = a.stdout // a page of --watch, rendered before it is shown
+	}
 	if s == "" || !a.colour(w) {
 		return s
 	}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/sgfleet/sgfleet/control"
+	"github.com/sgfleet/sgfleet/fleet"
+)
+
+// connect opens the fleet's Redis. The caller closes the client.
+func (a *app) connect(cfg *fleet.Config) (*control.Client, error) {
+	return control.Connect(cfg, control.ConnectOptions{ReadFile: os.ReadFile})
+}
+
+// registry reads the live fleet in cfg's order and notes its instances for
+// completion.
+func (a *app) registry(ctx context.Context, cfg *fleet.Config, c *control.Client) (fleet.Registry, error) {
+	r, err := fleet.ReadRegistry(ctx, c, cfg.Keys())
+	if err != nil {
+		return r, a.redisError(cfg, err)
+	}
+	r.Arrange(cfg)
+	for _, bad := range r.Malformed {
+		fmt.Fprintf(a.stderr, "%s %v\n", a.paint(a.stderr, yellow, "warning:"), bad)
+	}
+	a.noteInstances(cfg, r)
+	return r, nil
+}
+
+// redisError adds to an error from Redis what to look at.
+func (a *app) redisError(cfg *fleet.Config, err error) error {
+	return &codeError{
+		code: exitError, err: err,
+		hint: fmt.Sprintf("Redis is %s (sgfleet config view --sources tells where that comes from); --redis URL overrides it.", redactURL(cfg.Redis.URL)),
+	}
+}
+
+// redactURL hides the password of a Redis URL.
+func redactURL(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "(a URL that cannot be read)"
+	}
+	return u.Redacted()
+}
+
+// whoami names the operator: user@host, with the account behind a sudo.
+func whoami() string {
+	name := os.Getenv("SUDO_USER")
+	if name == "" {
+		if u, err := user.Current(); err == nil {
+			name = u.Username
+		}
+	}
+	host, _ := os.Hostname()
+	return name + "@" + host
+}
+
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetEscapeHTML(false)
+	if a.flags.output == "json" {
+		enc.SetIndent("", "  ")
+	}
+	return enc.Encode(v)
+}
+
+// parseUntil reads --until: a duration from now, a clock time today or
+// tomorrow, or a date.
+func parseUntil(s string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		if d <= 0 {
+			return time.Time{}, usagef("--until %s: want a time that is still to come", s)
+		}
+		return now.Add(d), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
+			if !t.After(now) {
+				return time.Time{}, usagef("--until %s: that is past", s)
+			}
+			return t, nil
+		}
+	}
+	if t, err := time.ParseInLocation("15:04", s, now.Location()); err == nil {
+		t = time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), 0, 0, now.Location())
+		if !t.After(now) {
+			t = t.AddDate(0, 0, 1)
+		}
+		return t, nil
+	}
+	return time.Time{}, usagef(`--until %q: want a duration (2h), a time (18:30) or a date ("2026-01-31 18:30")`, s)
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sgfleet/sgfleet/fleet"
+	"github.com/sgfleet/sgfleet/opsexec"
+)
+
+func init() { commands = append(commands, (*app).logsCmd) }
+
+type logsFlags struct {
+	follow     bool
+	lines      int
+	host       string
+	cursorFile string
+}
+
+func (a *app) logsCmd() *cobra.Command {
+	var f logsFlags
+	cmd := &cobra.Command{
+		Use: "logs [TARGET]", Short: "The journal of this host's services, or of another's over ssh",
+		Example: `  sgfleet logs                       the last 50 lines of every service here
+  sgfleet logs web -f                follow one tier
+  sgfleet logs gateway -n 200 --host gw-1
+  sgfleet logs -o jsonl --cursor-file /var/lib/ingest/cursor   only what is new since the last time`,
+		Args:              countArgs(0, 1, "at most one TARGET"),
+		ValidArgsFunction: a.completeTargets,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.lines < 1 {
+				return usagef("-n %d: want a number from 1", f.lines)
+			}
+			return a.logs(cmd.Context(), strings.Join(args, ""), f)
+		},
+	}
+	cmd.Flags().BoolVarP(&f.follow, "follow", "f", false, "go on as lines arrive")
+	cmd.Flags().IntVarP(&f.lines, "lines", "n", 50, "how many of the last lines; after a cursor, all that are new")
+	cmd.Flags().StringVar(&f.host, "host", "", "read the journal of `HOST` over ssh")
+	cmd.Flags().StringVar(&f.cursorFile, "cursor-file", "", "start after the line noted in `FILE`, and note the last one printed")
+	return cmd
+}
+
+// logLine is one line of -o json and jsonl; its keys are stable.
+type logLine struct {
+	Instance string `json:"instance"`
+	opsexec.JournalEntry
+}
+
+func (a *app) logs(ctx context.Context, target string, f logsFlags) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	host := cfg.Host
+	if f.host != "" {
+		if !fleet.ValidName(f.host) {
+			return usagef("--host %q: want letters, digits, dots, dashes and underscores", f.host)
+		}
+		host = f.host
+	}
+	services, _, err := localServices(cfg, host, target)
+	if err != nil {
+		return err
+	}
+	q := opsexec.JournalQuery{Lines: f.lines, Follow: f.follow, Host: f.host}
+	instances := map[string]string{}
+	for _, s := range services {
+		q.Units = append(q.Units, s.Unit)
+		instances[s.Unit] = s.Instance.String()
+	}
+	if q.AfterCursor, err = readCursor(f.cursorFile); err != nil {
+		return err
+	}
+	if q.AfterCursor != "" {
+		q.Lines = 0 // all that are new
+	}
+	last := ""
+	err = opsexec.ReadJournal(ctx, q, func(e opsexec.JournalEntry) error {
+		last = e.Cursor
+		return a.printLog(logLine{instances[e.Unit], e})
+	})
+	if last != "" && f.cursorFile != "" {
+		if err := writeFile(f.cursorFile, last+"\n"); err != nil {
+			return fmt.Errorf("noting the cursor: %w", err)
+		}
+	}
+	if errors.Is(err, context.Canceled) {
+		return &codeError{code: exitInterrupt}
+	}
+	return err
+}
+
+func (a *app) printLog(l logLine) error {
+	switch a.flags.output {
+	case "json", "jsonl":
+		return json.NewEncoder(a.stdout).Encode(l)
+	case "name":
+		_, err := fmt.Fprintln(a.stdout, l.Instance)
+		return err
+	}
+	sgr := ""
+	switch {
+	case l.Priority <= 3:
+		sgr = red
+	case l.Priority == 4:
+		sgr = yellow
+	}
+	layout := time.TimeOnly
+	if a.flags.output == "wide" {
+		layout = "2006-01-02T15:04:05.000000"
+	}
+	for line := range strings.SplitSeq(l.Message, "\n") {
+		_, err := fmt.Fprintf(a.stdout, "%s %s %s\n", a.paint(a.stdout, dim, l.Time.Local().Format(layout)),
+			a.paint(a.stdout, bold, l.Instance), a.paint(a.stdout, sgr, clean(line)))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readCursor(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the cursor: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}

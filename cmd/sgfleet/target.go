@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sgfleet/sgfleet/fleet"
+)
+
+// checkedTarget parses s and requires that each part of it selects something:
+// a mistyped name is a usage error with the nearest one, a name that nobody
+// bears is "nobody matched".
+func checkedTarget(s string, cfg *fleet.Config, reg fleet.Registry) (fleet.Target, error) {
+	members := reg.Members()
+	t, err := fleet.ParseTarget(s, cfg, members...)
+	if err != nil {
+		return t, &codeError{code: exitUsage, err: err}
+	}
+	if err := t.Check(members); err != nil {
+		if errors.Is(err, fleet.ErrNoMatch) {
+			return t, &codeError{code: exitNobody, err: err, hint: "'sgfleet services' lists who is there."}
+		}
+		return t, &codeError{code: exitUsage, err: err}
+	}
+	return t, nil
+}
+
+// localServices returns what host runs and target selects, in tier order; an
+// empty target is everything.
+func localServices(cfg *fleet.Config, host, target string) ([]fleet.LocalService, fleet.Target, error) {
+	all := cfg.LocalServices(host)
+	if target == "" {
+		target = fleet.TargetAll
+	}
+	members := make([]fleet.Member, len(all))
+	for i, s := range all {
+		members[i] = s.Member()
+	}
+	t, err := fleet.ParseTarget(target, cfg, members...)
+	if err != nil {
+		return nil, t, &codeError{code: exitUsage, err: err}
+	}
+	var out []fleet.LocalService
+	for _, s := range all {
+		if t.Match(s.Member()) {
+			out = append(out, s)
+		}
+	}
+	if len(out) == 0 {
+		return nil, t, &codeError{
+			code: exitNobody, err: fmt.Errorf("target %q: nothing of it runs on %s", target, host),
+			hint: "'sgfleet units --here' lists what this host's config says.",
+		}
+	}
+	return out, t, nil
+}

@@ -1,0 +1,4 @@
+package sim
+
+// ChaosFaults names the faults that chaos can draw.
+func ChaosFaults() []string { return nil }
