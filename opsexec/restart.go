@@ -225,7 +225,7 @@ func (r *restart) mayRestart(ctx, due context.Context) bool {
 		r.look(due)
 	}
 	switch u := r.After; {
-	case u.InvocationID != r.Before.InvocationID:
+	case r.fresh(u):
 		// Restarted by another since we were asked: that serves as well.
 		r.watched = true
 		r.judge(ctx, due, "done")
@@ -323,7 +323,7 @@ func (r *restart) judge(ctx, due context.Context, result string) {
 // judgeStart judges the unit right after the job: it has ended the restart
 // when there is no use in waiting for the unit to settle.
 func (r *restart) judgeStart(u Unit, result string) (ended bool) {
-	fresh := u.InvocationID != r.Before.InvocationID
+	fresh := r.fresh(u)
 	switch {
 	case result == "canceled" && !running(u):
 		r.fail(errors.New("the restart was canceled by a stop of the unit, which is stopped now"))
@@ -335,7 +335,7 @@ func (r *restart) judgeStart(u Unit, result string) (ended bool) {
 		// systemd found nothing running to restart.
 		r.end(RestartSkipped, "left alone: it was stopped meanwhile")
 	case !fresh && result == "":
-		r.fail(errors.New("the connection to systemd was lost and no restart was seen; the old process still runs"))
+		r.fail(errors.New("no restart was seen and none is queued; the old process still runs"))
 	case !fresh:
 		r.fail(errors.New("systemd says that it is done, but the old process still runs"))
 	case !running(u):
@@ -409,6 +409,12 @@ func (r *restart) pending(ctx context.Context) {
 	defer cancel()
 	r.look(ctx)
 	r.end(RestartPending, "systemd is still restarting it after %s (%s, %s)", after, r.After.ActiveState, r.After.SubState)
+}
+
+// fresh says that the unit was started anew since we were asked. systemd
+// forgets the invocation of a stopped unit that nothing refers to.
+func (r *restart) fresh(u Unit) bool {
+	return u.InvocationID != "" && u.InvocationID != r.Before.InvocationID
 }
 
 // running says that the unit is up. It may be reloading its configuration

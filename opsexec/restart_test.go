@@ -68,6 +68,7 @@ func up(u *Unit) {
 
 func deactivating(u *Unit) { u.ActiveState, u.SubState, u.Job = "deactivating", "stop-sigterm", 7 }
 func stopped(u *Unit)      { u.ActiveState, u.SubState, u.Job = "inactive", "dead", 0 }
+func forgotten(u *Unit)    { stopped(u); u.InvocationID = "" }
 func died(u *Unit) {
 	u.ActiveState, u.SubState, u.Result, u.Exit, u.Job = "failed", "failed", "exit-code", "exit status 3", 0
 }
@@ -155,6 +156,16 @@ func TestRestartUnit(t *testing.T) {
 			name: "stopped between look and job", before: active,
 			restart: func(f *fakeUnits, ch chan<- string) error { f.set(stopped); ch <- "done"; return nil },
 			want:    RestartSkipped, summary: "stopped meanwhile", restarts: 1,
+		},
+		{
+			name: "stopped between look and job, forgotten", before: active,
+			restart: func(f *fakeUnits, ch chan<- string) error { f.set(forgotten); ch <- "done"; return nil },
+			want:    RestartSkipped, summary: "stopped meanwhile", restarts: 1,
+		},
+		{
+			name: "being stopped, then forgotten", before: func(u *Unit) { active(u); deactivating(u) },
+			begin: func(f *fakeUnits) { f.after(1500*time.Millisecond, forgotten) },
+			want:  RestartSkipped, summary: "it is stopped", took: 2 * time.Second,
 		},
 		{
 			name: "being stopped, then stopped", before: func(u *Unit) { active(u); deactivating(u) },
@@ -284,7 +295,7 @@ func TestRestartUnit(t *testing.T) {
 		},
 		{
 			name: "bus lost in the call, job not queued", before: active, restart: fails(ErrBusLost),
-			want: RestartFailed, summary: "connection to systemd was lost", took: time.Second + confirm, slack: time.Millisecond, journal: "inv1", restarts: 1,
+			want: RestartFailed, summary: "no restart was seen", took: time.Second + confirm, slack: time.Millisecond, journal: "inv1", restarts: 1,
 		},
 		{
 			name: "bus lost for good", before: active,

@@ -74,7 +74,7 @@ const (
 	EvKeyNoTTL     = "key_no_ttl"    // key, cmd: a reply, release, seen, self, pull or pulled key that has no life after the command (or MULTI) that wrote it
 	EvRelease      = "release"       // value (go, abort)
 	EvHeartbeat    = "heartbeat"     // state, subscribed: only the first and each change
-	EvKeyLeft      = "key_left"      // at the end: key, type, ttl_ms (−1: none)
+	EvKeyLeft      = "key_left"      // at the end, a key that must have a life and has none: key, type, ttl_ms (−1)
 	EvRedis        = "redis"         // what: down, up, failover, flushed, readonly, oom, stalled, writable, resumed
 	EvLinkDown     = "link_down"     // link, why: cut, output_buffer, …
 	EvCommand      = "redis_command" // link, cmd: only when Options.Commands is set
@@ -154,8 +154,8 @@ func (t *Trace) Add(e Event, cause Ref) Ref {
 }
 
 // Seal ends the recording and returns the log in its final order: time, actor,
-// content. What one actor records at one instant may come from several of its
-// goroutines, so the order of recording decides nothing.
+// order of recording. Two actors may be at work at one instant, so which of
+// them was recorded first decides nothing.
 func (t *Trace) Seal() []Event {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -166,10 +166,7 @@ func (t *Trace) Seal() []Event {
 	}
 	slices.SortStableFunc(order, func(i, j int) int {
 		a, b := &t.events[i].Event, &t.events[j].Event
-		if c := cmp.Or(cmp.Compare(a.T, b.T), cmp.Compare(a.Actor, b.Actor)); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.content(), b.content())
+		return cmp.Or(cmp.Compare(a.T, b.T), cmp.Compare(a.Actor, b.Actor))
 	})
 	seq := make([]int, len(order)+1)
 	for to, from := range order {
@@ -181,12 +178,6 @@ func (t *Trace) Seal() []Event {
 		events[to].Seq, events[to].Cause = to+1, seq[t.events[from].cause]
 	}
 	return events
-}
-
-// content is everything of e but time and actor, as text to sort by.
-func (e Event) content() string {
-	b, _ := json.Marshal(e.Attrs) // a map of strings always encodes
-	return e.Kind + "\x00" + e.Op + "\x00" + e.Host + "\x00" + e.Instance + "\x00" + e.Detail + "\x00" + string(b)
 }
 
 // WriteEvents writes a log as events.jsonl.

@@ -125,6 +125,12 @@ func TestRestartVerdicts(t *testing.T) {
 			t.Errorf("journal does not say why:\n%s", lines)
 		}
 	})
+	t.Run("by systemctl", func(t *testing.T) {
+		units := opsexec.Systemctl{Exec: h.Exec}
+		check(t, opsexec.RestartUnit(t.Context(), units, "good.service", opsexec.RestartOptions{Settle: settle}), opsexec.RestartOK, nil, "restarted")
+		check(t, opsexec.RestartUnit(t.Context(), units, "stopped.service", opsexec.RestartOptions{Settle: settle}), opsexec.RestartSkipped, nil, "it is stopped")
+		check(t, opsexec.RestartUnit(t.Context(), units, "unknown.service", opsexec.RestartOptions{Settle: settle}), opsexec.RestartFailed, opsexec.ErrNoSuchUnit, "no such unit")
+	})
 	t.Run("masked", func(t *testing.T) {
 		check(t, restart(t, h, b, "masked.service", opsexec.RestartOptions{}), opsexec.RestartFailed, opsexec.ErrUnitMasked, "masked")
 		if _, err := b.Restart(t.Context(), "masked.service", false); !wraps(err, opsexec.ErrUnitMasked) {
@@ -241,9 +247,10 @@ func TestRestartBusLost(t *testing.T) {
 
 func TestStartLimit(t *testing.T) {
 	limit := "[Unit]\nStartLimitBurst=5\nStartLimitIntervalSec=3s\n"
+	sleeps := "[Service]\nType=exec\nExecStart=/bin/sleep infinity\n" // restarts in milliseconds
 	h := systemdtest.Boot(t, map[string]string{
-		"kept.service":    limit + unit(t, ""),
-		"ruined.service":  limit + unit(t, ""),
+		"kept.service":    limit + sleeps,
+		"ruined.service":  limit + sleeps,
 		"crashes.service": limit + systemdtest.Service(t, "service", "Type=notify", "EnvironmentFile=-/run/crash.env", "Restart=always", "RestartSec=10ms"),
 	})
 	b := bus(t, h)

@@ -1,4 +1,0 @@
-package sim
-
-// ChaosFaults names the faults that chaos can draw.
-func ChaosFaults() []string { return nil }
