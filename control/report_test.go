@@ -43,7 +43,7 @@ func TestReportText(t *testing.T) {
 web@h3 silent: DOWN, last heartbeat 5m ago
 web@h5 unfinished: accepted, not done after 30s
 web@h4 refused (held): held by ann: disk swap
-inference@h[1-38] (38) ok: restarted (at 0123456789)
+inference@h[1-38] (38) ok (at 0123456789), after 900ms
 web@h6 skipped: stopped
 note: the reply to PUBLISH was lost
 restart all: 39 ok, 1 failed (web@h2), 1 refused (web@h4), 1 silent (web@h3), 1 unfinished (web@h5) in 12s [op 01JDG0000000000000000000AB]`

@@ -34,38 +34,63 @@ func (r *Report) Text() []string {
 	return chunk(append(lines, r.Summary))
 }
 
-// classLines has a line for each different answer in a class.
+// answers are the instances that answered the same.
+type answers struct {
+	words   string
+	names   []fleet.Instance
+	journal []string
+	alike   bool  // only their timings differ, which the line then gives as a range
+	from    int64 // ms, quickest and slowest
+	to      int64
+}
+
+// classLines has a line for each different answer in a class. What went well
+// differs in its timing alone, and is folded all the same.
 func (r *Report) classLines(class Class) []string {
-	groups := map[string][]fleet.Instance{}
-	journal := map[string][]string{}
-	var order []string
+	groups := map[string]*answers{}
+	var order []*answers
 	for _, i := range r.Instances {
-		if i.Class != class {
-			continue
-		}
-		words := i.words()
-		if class == ClassOK && i.Revision != "" {
-			words += " (at " + short(i.Revision) + ")"
-		}
 		inst, err := fleet.ParseInstance(i.Instance)
-		if err != nil {
+		if err != nil || i.Class != class {
 			continue // every name of a report has been parsed before
 		}
-		if groups[words] == nil {
-			order = append(order, words)
-			journal[words] = i.Journal
+		words := i.words()
+		revision := ""
+		if class == ClassOK && i.Revision != "" {
+			revision = " (at " + short(i.Revision) + ")"
 		}
-		groups[words] = append(groups[words], inst)
+		key := words + revision
+		alike := (i.Status == OK || i.Status == Joined) && i.DoneMS >= 0 && !i.Late && !i.Unknown
+		if alike {
+			key = string(i.Status) + revision
+		}
+		g := groups[key]
+		if g == nil {
+			g = &answers{words: words + revision, journal: i.Journal, alike: alike, from: i.DoneMS}
+			groups[key] = g
+			order = append(order, g)
+		} else if alike {
+			g.words = string(i.Status) + revision
+		}
+		g.names = append(g.names, inst)
+		g.from, g.to = min(g.from, i.DoneMS), max(g.to, i.DoneMS)
 	}
 	var lines []string
-	for _, words := range order {
-		names := groups[words]
-		line := strings.Join(fleet.FoldInstances(names), ", ")
-		if len(names) > 1 {
-			line += fmt.Sprintf(" (%d)", len(names))
+	for _, g := range order {
+		line := strings.Join(fleet.FoldInstances(g.names), ", ")
+		if n := len(g.names); n > 1 {
+			line += fmt.Sprintf(" (%d)", n)
 		}
-		lines = append(lines, line+" "+words)
-		for _, j := range journal[words] {
+		line += " " + g.words
+		if g.alike && len(g.names) > 1 {
+			from, to := round(time.Duration(g.from)*time.Millisecond), round(time.Duration(g.to)*time.Millisecond)
+			line += ", after " + from.String()
+			if to > from {
+				line += " to " + to.String()
+			}
+		}
+		lines = append(lines, line)
+		for _, j := range g.journal {
 			lines = append(lines, "    | "+j)
 		}
 	}
