@@ -54,6 +54,16 @@ func (d *draw) instance() string {
 	return names[d.rnd.IntN(len(names))]
 }
 
+// daemon is any host's daemon, or an instance that has one of its own.
+func (d *draw) daemon() string {
+	h := d.w.host(d.host())
+	p := h.procs[d.rnd.IntN(len(h.procs))]
+	if p.instance != "" {
+		return p.instance
+	}
+	return fleet.DaemonService + "@" + h.name
+}
+
 // span is how long it lasts: exponential, within reason.
 func (d *draw) span() Span {
 	life := time.Duration(d.rnd.ExpFloat64() * float64(d.mean))

@@ -14,7 +14,7 @@ func init() {
 	registerChaos("crash_service", func(d *draw) Action { return &crash{Where: Where{Service: d.instance()}, Span: d.span()} })
 	registerChaos("crash_host", func(d *draw) Action { return &crash{Where: Where{Host: d.host()}, Span: d.span()} })
 	registerChaos("crash_daemon", func(d *draw) Action {
-		return &crash{Where: Where{Service: "sgfleet@" + d.host()}, Span: d.span()}
+		return &crash{Where: Where{Service: d.daemon()}, Span: d.span()}
 	})
 }
 

@@ -68,7 +68,9 @@ func (h *host) awaitRoute(ctx context.Context, inc *incarnation) error {
 	if !blocked {
 		return nil
 	}
-	t := time.NewTimer(routeWait)
+	// Not to the nanosecond: a caller's own limit of the same length must not
+	// end at the same instant.
+	t := time.NewTimer(routeWait + h.w.splay("route", inc.proc.name))
 	defer t.Stop()
 	select {
 	case <-route:

@@ -313,6 +313,7 @@ type endpoint struct {
 	onRead  func([]byte) // sees what was read, before the reader does
 	onWrite func([]byte) // sees what was written
 	remote  string       // address of the server
+	dead    func() bool  // says that the process at this end is; may be nil
 }
 
 var _ net.Conn = (*endpoint)(nil)
@@ -363,6 +364,9 @@ func (e *endpoint) Read(b []byte) (int, error) {
 }
 
 func (e *endpoint) Write(b []byte) (int, error) {
+	if e.dead != nil && e.dead() {
+		return 0, errFenced
+	}
 	n, err := e.out.write(b)
 	if n > 0 && e.onWrite != nil {
 		e.onWrite(b[:n])

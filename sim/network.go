@@ -62,6 +62,9 @@ func (n *network) dial(ctx context.Context, inc *incarnation) (net.Conn, error) 
 	n.taken[pair] = l
 	n.mu.Unlock()
 	l.closed = func() { n.closed(l, pair) }
+	if n.w.opts.Commands {
+		n.w.trace.Add(Event{Actor: p.name, Kind: EvCommand, Host: p.host.name, Attrs: map[string]string{"link": name, "cmd": "(dial)"}}, 0)
+	}
 
 	if err := n.connect(ctx, inc, l); err != nil {
 		l.closed()
@@ -113,6 +116,7 @@ func (n *network) connect(ctx context.Context, inc *incarnation, l *link) error 
 	conn := &connInfo{proc: inc, name: l.name}
 	l.conn = conn
 	l.client.remote = n.w.redis.addr()
+	l.client.dead = func() bool { return !inc.alive() }
 	tap := newTap(conn)
 	tap.see, tap.push = n.w.facts.see, n.w.facts.pushed
 	l.server.onRead = func(b []byte) { n.arrived(l, b); tap.cmds.feed(b) }

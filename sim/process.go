@@ -137,11 +137,8 @@ func (inc *incarnation) fence(d death) bool {
 		return false
 	}
 	inc.fenced = true
-	close(inc.dead)
-	if inc.thaw != nil {
-		close(inc.thaw)
-		inc.thaw = nil
-	}
+	thaw := inc.thaw
+	inc.thaw = nil
 	inc.mu.Unlock()
 
 	p := inc.proc
@@ -162,6 +159,12 @@ func (inc *incarnation) fence(d death) bool {
 		p.cur = nil
 	}
 	p.mu.Unlock()
+	// Only now may its goroutines learn of it: nothing is left for them to do
+	// harm with.
+	close(inc.dead)
+	if thaw != nil {
+		close(thaw)
+	}
 	inc.cancel()
 	return true
 }

@@ -376,6 +376,11 @@ func (w *World) sinceStart(t fleet.Time) string {
 	return strconv.FormatInt(t.Time().Sub(w.hash.began).Milliseconds(), 10)
 }
 
+// splay is a name's own duration below a millisecond.
+func (w *World) splay(name ...string) time.Duration {
+	return time.Duration(w.rand(name...).Int64N(int64(time.Millisecond)))
+}
+
 // id is a name's own 32 hex digits.
 func (w *World) id(parts ...string) string { return hexID(32, w.seed, parts...) }
 
@@ -423,12 +428,13 @@ func (w *World) Close() (*Result, error) {
 	w.recordEnd()
 	events := w.trace.Seal()
 	virtual := time.Since(w.hash.began)
-	w.hash.cancel()
+	fingerprint := w.hash.sum(events)
 	for _, p := range w.processes() {
 		if inc := p.current(); inc != nil {
 			inc.fence(deathExit)
 		}
 	}
+	w.hash.cancel()
 	for _, h := range w.hosts {
 		for _, c := range h.trees {
 			c.powerFails()
@@ -446,7 +452,7 @@ func (w *World) Close() (*Result, error) {
 		return nil, w.err
 	}
 	return &Result{
-		Seed: w.seed, Events: events, Hash: w.hash.sum(events), Commands: w.cmds,
+		Seed: w.seed, Events: events, Hash: fingerprint, Commands: w.cmds,
 		Virtual: virtual, Real: realNow() - w.hash.real,
 	}, nil
 }
