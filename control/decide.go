@@ -50,9 +50,6 @@ func (r *run) decideAll(ctx context.Context) {
 				more = false
 			}
 		}
-		for _, m := range batch {
-			r.waiting.Add(-int64(len(m.payload)))
-		}
 		r.decide(ctx, batch)
 	}
 }

@@ -81,8 +81,6 @@ type PullOptions struct {
 	// AfterPull is an argument vector run in the checkout, under the flock, in
 	// git's environment, after every pull that worked, be there news or not: one
 	// that failed, or that another puller did not run, is made up for that way.
-	// It must leave no process behind: one that lives on in a session of its own
-	// keeps the flock.
 	AfterPull []string
 
 	Env  GitEnv

@@ -77,6 +77,7 @@ func (r *Record) lie(o *opRecord, name, class string) (why string, events []int)
 	if fin > o.report {
 		fin = -1
 	}
+	pending := fin >= 0 && control.Status(r.Events[fin].Attr("status")) == control.Pending
 	switch class {
 	case "silent":
 		// Whoever accepted a restart and never came back is silent too.
@@ -88,7 +89,7 @@ func (r *Record) lie(o *opRecord, name, class string) (why string, events []int)
 			return "it was restarted", []int{i}
 		}
 	case "unfinished":
-		if fin >= 0 && r.at(fin) < r.at(o.report)-ackReadGrace {
+		if fin >= 0 && !pending && r.at(fin) < r.at(o.report)-ackReadGrace {
 			return "it had finished", []int{fin}
 		}
 	case "ok":
@@ -155,7 +156,9 @@ func (r *Record) notDone(o *opRecord, m *member, fin int) (string, []int) {
 // newInvocation reports whether the unit began a new life between its restart
 // and the ack.
 func (r *Record) newInvocation(m *member, from, to int) bool {
-	return slices.ContainsFunc(m.units, func(c unitChange) bool { return c.active && c.at > from && c.at < to })
+	// An embedded daemon speaks as soon as its process runs, a moment before
+	// systemd calls the unit active.
+	return slices.ContainsFunc(m.starts, func(at int) bool { return at > from && at < to })
 }
 
 // stayedUp reports whether the unit came up after the restart and was still up

@@ -47,7 +47,7 @@ func (s *SeedRun) exit() int {
 	code := ExitPass
 	if s.Verdict != nil {
 		for _, v := range s.Verdict.Violations {
-			code = worse(code, classExit(v.Class))
+			code = Worse(code, classExit(v.Class))
 		}
 	}
 	return code
@@ -60,8 +60,8 @@ func classExit(c Class) int {
 	return ExitSafety
 }
 
-// worse returns the exit code that an operator has to hear of first.
-func worse(a, b int) int {
+// Worse returns the exit code that an operator has to hear of first.
+func Worse(a, b int) int {
 	rank := []int{ExitPass, ExitVacuous, ExitLiveness, ExitSafety, ExitDiffers, ExitInternal}
 	if slices.Index(rank, b) > slices.Index(rank, a) {
 		return b
@@ -118,7 +118,7 @@ func Summarize(sc *Scenario, runs []SeedRun) *Outcome {
 	for i := range o.Runs {
 		s := &o.Runs[i]
 		o.Real, o.Virtual = o.Real+s.Real, o.Virtual+s.Virtual
-		o.Exit = worse(o.Exit, s.exit())
+		o.Exit = Worse(o.Exit, s.exit())
 		if s.Failed() {
 			o.Failed++
 		}
@@ -148,7 +148,7 @@ func Summarize(sc *Scenario, runs []SeedRun) *Outcome {
 	}
 	o.thresholds(sc)
 	if len(o.Vacuous) > 0 {
-		o.Exit = worse(o.Exit, ExitVacuous)
+		o.Exit = Worse(o.Exit, ExitVacuous)
 	}
 	return o
 }
@@ -226,9 +226,17 @@ func (o *Outcome) thresholds(sc *Scenario) {
 			total.Value = t.value(samples)
 			total.Holds = t.holds(total.Value)
 			if !total.Holds {
-				o.Exit = worse(o.Exit, ExitLiveness)
+				o.Exit = Worse(o.Exit, ExitLiveness)
 			}
 			o.Bounds = append(o.Bounds, total)
 		}
 	}
+}
+
+// ExitMeaning says an exit code in words.
+func ExitMeaning(code int) string {
+	return map[int]string{
+		ExitPass: "every promise was kept", ExitSafety: "safety violated", ExitLiveness: "liveness or a threshold missed",
+		ExitVacuous: "vacuous: a promise was never put to the test", ExitDiffers: "not deterministic", ExitInternal: "the simulator is broken",
+	}[code]
 }

@@ -35,6 +35,7 @@ type member struct {
 	doneTimeout             time.Duration
 	joined                  int // index of its member event
 	units                   []unitChange
+	starts                  []int // indices of the unit's starts
 }
 
 // unitChange is one change of a unit's liveness.
@@ -104,6 +105,10 @@ func (r *Record) index(i int) {
 		r.settle = e.T
 	case EvMember:
 		r.addMember(i)
+	case EvUnitStarted:
+		if m := r.members[e.Instance]; m != nil {
+			m.starts = append(m.starts, i)
+		}
 	case EvUnitActive:
 		r.unit(i, true)
 	case EvUnitStopped, EvUnitFailed:

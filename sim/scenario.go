@@ -34,6 +34,20 @@ type Scenario struct {
 // Plan returns what the engine runs: the scenario with its generators expanded.
 func (sc *Scenario) Plan() *Plan { return sc.plan }
 
+// VirtualOnly says why the scenario cannot be run in real time against a real
+// redis-server; "" when it can.
+func (sc *Scenario) VirtualOnly() string {
+	for _, e := range sc.Timeline {
+		if info, _ := LookupAction(e.Step.Name); info.VirtualOnly != "" {
+			return e.Step.Name + ": " + info.VirtualOnly
+		}
+	}
+	if sc.Chaos != nil {
+		return "chaos draws faults of the simulated Redis"
+	}
+	return ""
+}
+
 // Seeds are the seeds that a scenario runs.
 type Seeds struct {
 	List        []int64

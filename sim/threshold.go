@@ -183,3 +183,12 @@ func gatewayWait(r *Record) (out []time.Duration) {
 	}
 	return out
 }
+
+// Metrics lists the metrics that thresholds may bound: name and meaning.
+func Metrics() [][2]string {
+	var out [][2]string
+	for _, name := range metricNames() {
+		out = append(out, [2]string{name, metrics[name].help})
+	}
+	return out
+}

@@ -23,9 +23,11 @@ import (
 
 // Options says how a plan is run, beside what happens in it.
 type Options struct {
-	// RedisURL, when set, runs in real time against the server there; it must
-	// be nobody else's, or the plan's key prefix must be.
+	// RedisURL, when set, runs in real time against the server there.
 	RedisURL string
+	// OwnServer says that the server at RedisURL is this run's alone: the
+	// plan's key prefix stays as it is. Otherwise the run gets one of its own.
+	OwnServer bool
 
 	Commands bool        // log every Redis command (EvCommand)
 	OnEvent  func(Event) // called with every event as it is recorded, may be nil
@@ -104,7 +106,7 @@ func Run(ctx context.Context, plan *Plan, seed int64, opts Options) (*Result, er
 func NewWorld(ctx context.Context, plan *Plan, seed int64, opts Options) (*World, error) {
 	p, cfg := *plan, *plan.Config
 	p.Config = &cfg
-	if opts.RedisURL != "" {
+	if opts.RedisURL != "" && !opts.OwnServer {
 		// Runs that share a server do not share keys.
 		cfg.KeyPrefix = fmt.Sprintf("sgsim-%d-%d:", os.Getpid(), seed)
 	}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+// progress is one line on stderr that says how far a long run has come: redrawn
+// on a terminal, and in a pipe printed every ten seconds.
+type progress struct {
+	w      io.Writer
+	tty    bool
+	what   string
+	total  int
+	n      int
+	failed int
+	began  time.Time
+	shown  time.Time
+}
+
+func (a *app) newProgress(mode, what string, total int) *progress {
+	p := &progress{w: a.stderr, tty: isTerminal(a.stderr) && mode == "auto", what: what, total: total, began: time.Now(), shown: time.Now()}
+	if mode == "none" {
+		p.w = io.Discard
+	}
+	return p
+}
+
+func (p *progress) step(failed bool) {
+	p.n++
+	if failed {
+		p.failed++
+	}
+	every := 10 * time.Second
+	if p.tty {
+		every = 100 * time.Millisecond
+	}
+	if time.Since(p.shown) < every {
+		return
+	}
+	p.shown = time.Now()
+	rate := float64(p.n) / time.Since(p.began).Seconds()
+	left := time.Duration(float64(p.total-p.n) / rate * float64(time.Second)).Round(time.Second)
+	line := fmt.Sprintf("%s: %d of %d seeds, %d failed, %.1f seeds/s, %v left", p.what, p.n, p.total, p.failed, rate, left)
+	if p.tty {
+		fmt.Fprintf(p.w, "\r\x1b[2K%s", line)
+	} else {
+		fmt.Fprintln(p.w, line)
+	}
+}
+
+func (p *progress) end() {
+	if p.tty && !p.shown.Equal(p.began) {
+		fmt.Fprint(p.w, "\r\x1b[2K")
+	}
+}
