@@ -1,0 +1,42 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// debPackage installs, upgrades and purges the .deb on a host of its own kind:
+// the hub, where no role has been.
+func debPackage(f *fleet) {
+	debs, _ := filepath.Glob(filepath.Join(f.root, "dist/*.deb"))
+	if len(debs) != 1 {
+		f.t.Fatalf("want one .deb in dist/, have %v: run make package", debs)
+	}
+	deb, err := os.ReadFile(debs[0])
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.write("hub", "/root/sgfleet.deb", "0644", string(deb))
+	f.sh("hub", "dpkg -i /root/sgfleet.deb")
+	f.sh("hub", "getent passwd sgfleet; test -x /usr/bin/sgfleet; test -d /etc/sgfleet/credentials; systemd-analyze verify /lib/systemd/system/sgfleet.service")
+	f.sh("hub", "dpkg -i /root/sgfleet.deb") // the upgrade path
+	f.sh("hub", "mv /etc/sgfleet /root/kept; dpkg -P sgfleet; mv /root/kept /etc/sgfleet")
+	if out, err := f.tryIn("hub", "ls", "/usr/bin/sgfleet", "/lib/systemd/system/sgfleet.service"); err == nil {
+		f.t.Errorf("purge left files: %s", out)
+	}
+}
+
+func removal(f *fleet) {
+	f.mustAnsible("remove.yml", "--limit", "h4")
+	out, _, _ := f.operator("services", "-o", "json")
+	if strings.Contains(out, `"host": "h4"`) || strings.Contains(out, `"host":"h4"`) {
+		f.t.Errorf("h4 is still expected:\n%s", out)
+	}
+	if out, err := f.tryIn("h4", "ls", "/usr/local/bin/sgfleet", "/etc/sgfleet", "/etc/polkit-1/rules.d/50-sgfleet.rules"); err == nil {
+		f.t.Errorf("removal left files: %s", out)
+	}
+	f.in("h4", "systemctl", "is-active", unit("inference")) // services stay up
+}

@@ -1,0 +1,378 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// report is what the tests read of "sgfleet … -o json".
+type report struct {
+	Op        struct{ ID string }
+	Instances []struct {
+		Instance string
+		Class    string
+		Status   string
+		Detail   string
+		Revision string
+	}
+}
+
+// named lists the instances of a class, with what was said of them.
+func (r report) named(class string) map[string]string {
+	m := map[string]string{}
+	for _, i := range r.Instances {
+		if i.Class == class {
+			m[i.Instance] = i.Status + " " + i.Detail
+		}
+	}
+	return m
+}
+
+// TestFleet is one story on one stage, because a stage costs more than a
+// chapter: each subtest leaves the fleet whole for the next.
+func TestFleet(t *testing.T) {
+	f := newStage(t)
+	chapter := func(name string, fn func(f *fleet)) {
+		if !t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			g := *f
+			g.t = t
+			fn(&g)
+			t.Logf("%s: %v", name, time.Since(start).Round(100*time.Millisecond))
+		}) {
+			t.FailNow()
+		}
+	}
+	chapter("WrongVariable", wrongVariable)
+	chapter("FirstInstallObserves", firstInstall)
+	chapter("Act", act)
+	chapter("Restart", restartAll)
+	chapter("PullAndUpdate", pullAndUpdate)
+	chapter("Privilege", privilege)
+	chapter("BrokenUnit", brokenUnit)
+	chapter("PowerLoss", powerLoss)
+	chapter("Partition", partition)
+	chapter("RedisRestart", redisRestart)
+	chapter("SentinelFailover", sentinelFailover)
+	chapter("Reboot", reboot)
+	chapter("SelfRestart", selfRestart)
+	chapter("BadRelease", badRelease)
+	chapter("GoodRelease", goodRelease)
+	chapter("Package", debPackage)
+	chapter("Removal", removal)
+}
+
+var recap = regexp.MustCompile(`(?m)^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)`)
+
+// changed reads each host's number of changed tasks from the recap.
+func changed(out string) map[string]string {
+	m := map[string]string{}
+	for _, g := range recap.FindAllStringSubmatch(out, -1) {
+		m[g[1]] = g[3]
+	}
+	return m
+}
+
+func (f *fleet) mustAnsible(playbook string, args ...string) string {
+	f.t.Helper()
+	out, code := f.ansible(playbook, args...)
+	if code != 0 {
+		f.t.Fatalf("ansible-playbook %s %v: exit %d\n%s", playbook, args, code, out)
+	}
+	return out
+}
+
+func wrongVariable(f *fleet) {
+	out, code := f.ansible("site.yml", "--limit", "h1", "-e", "sgfleet_mode=maybe")
+	if code == 0 || !strings.Contains(out, "value of sgfleet_mode must be one of: observe, act, got: maybe") {
+		f.t.Fatalf("exit %d\n%s", code, out)
+	}
+	if _, err := f.tryIn("h1", "test", "-e", "/etc/sgfleet"); err == nil {
+		f.t.Fatal("the host was touched")
+	}
+}
+
+// A first install beside running services touches none of them.
+func firstInstall(f *fleet) {
+	f.operatorOnHub()
+	f.mustAnsible("site.yml")
+	before := f.invocations(hosts...)
+	r := f.op(0, "restart", "all")
+	if got := len(r.named("ok")); got != 12 {
+		f.t.Fatalf("%d instances ok, want 12: %+v", got, r)
+	}
+	for i, said := range r.named("ok") {
+		if !strings.Contains(said, "would restart") {
+			f.t.Errorf("%s: %s", i, said)
+		}
+	}
+	if after := f.invocations(hosts...); !maps.Equal(before, after) {
+		f.t.Fatalf("observe mode restarted something:\n%v\n%v", before, after)
+	}
+}
+
+func act(f *fleet) {
+	out, code := f.ansible("site.yml", "--limit", "h2", "--check", "--diff", "-e", "sgfleet_mode=act")
+	if code != 0 || !strings.Contains(out, "+mode: act") || !strings.Contains(out, "-mode: observe") {
+		f.t.Fatalf("--check --diff does not show the change (exit %d)\n%s", code, out)
+	}
+	if mode := f.in("h2", "grep", "^mode:", "/etc/sgfleet/config.yaml"); mode != "mode: observe\n" {
+		f.t.Fatalf("--check changed the host: %s", mode)
+	}
+	f.inventory(map[string]any{"sgfleet_mode": "act"})
+	f.mustAnsible("site.yml")
+	if n := changed(f.mustAnsible("site.yml")); n["h1"]+n["h2"]+n["h3"]+n["h4"]+n["hub"] != "00000" {
+		f.t.Fatalf("the second run changed something: %v", n)
+	}
+}
+
+// gatewayLast requires, by systemd's own clock, that the gateway came up after
+// every other service.
+func (f *fleet) gatewayLast() {
+	f.t.Helper()
+	gw := f.entered("h1", "gateway")
+	each(hosts, func(h, s string) {
+		if s != "gateway" && f.entered(h, s) >= gw {
+			f.t.Errorf("%s on %s came up after the gateway", s, h)
+		}
+	})
+}
+
+func restartAll(f *fleet) {
+	before := f.invocations(hosts...)
+	r := f.op(0, "restart", "all")
+	for k, id := range f.invocations(hosts...) {
+		if id == before[k] {
+			f.t.Errorf("%s was not restarted", k)
+		}
+	}
+	f.gatewayLast()
+	if len(r.named("ok")) != 12 {
+		f.t.Errorf("report: %+v", r)
+	}
+}
+
+func (f *fleet) afterPulls(host string) int {
+	f.t.Helper()
+	return strings.Count(f.sh(host, "cat "+checkout+"/.git/after-pull.log 2>/dev/null || true"), "\n")
+}
+
+func pullAndUpdate(f *fleet) {
+	// A hook and a monitor that someone planted; neither may run.
+	for _, h := range hosts {
+		f.sh(h, fmt.Sprintf(`cd %[1]s/.git
+for hook in post-merge post-checkout reference-transaction post-index-change; do
+printf '#!/bin/sh\nenv >%[1]s/.git/planted\n' >hooks/$hook; chmod 755 hooks/$hook; chown %[2]s: hooks/$hook; done
+printf '#!/bin/sh\nenv >%[1]s/.git/planted\n' >fsmonitor; chmod 755 fsmonitor; chown %[2]s: fsmonitor
+runuser -u %[2]s -- git -C %[1]s config core.fsmonitor %[1]s/.git/fsmonitor`, checkout, owner[h]))
+	}
+	before := map[string]int{}
+	for _, h := range hosts {
+		before[h] = f.afterPulls(h)
+	}
+	running := f.invocations(hosts...)
+	rev := f.push("date +%N >v")
+	r := f.op(0, "pull", "all")
+	for _, h := range hosts {
+		if got := f.afterPulls(h) - before[h]; got != 1 {
+			f.t.Errorf("%s: %d pulls, want 1", h, got)
+		}
+	}
+	for _, i := range r.Instances {
+		if i.Revision != rev {
+			f.t.Errorf("%s says it is on %s, want %s", i.Instance, i.Revision, rev)
+		}
+	}
+	if !maps.Equal(running, f.invocations(hosts...)) {
+		f.t.Error("a pull restarted a service")
+	}
+
+	time.Sleep(2 * time.Second) // the cooldown of this inventory
+	rev = f.push("date +%N >v")
+	f.op(0, "update", "all")
+	each(hosts, func(h, s string) {
+		if got := f.running(h, s); got != rev {
+			f.t.Errorf("%s on %s runs %s, want %s", s, h, got, rev)
+		}
+	})
+	for _, h := range hosts {
+		if got := f.afterPulls(h) - before[h]; got != 2 {
+			f.t.Errorf("%s: %d pulls after the update, want 2", h, got)
+		}
+		if _, err := f.tryIn(h, "test", "-e", checkout+"/.git/planted"); err == nil {
+			f.t.Errorf("%s: a planted hook or monitor ran", h)
+		}
+	}
+	f.gatewayLast()
+}
+
+// The daemon's user may restart the fleet's units and nothing else, and its
+// credential in Redis may not publish.
+func privilege(f *fleet) {
+	for _, h := range []string{"h1", "h4"} {
+		asDaemon := []string{"runuser", "-u", owner[h], "--", "busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+			"org.freedesktop.systemd1.Manager"}
+		out, err := f.tryIn(h, append(asDaemon, "RestartUnit", "ss", "ssh.service", "replace")...)
+		if err == nil || !strings.Contains(out, "denied") && !strings.Contains(out, "authori") {
+			f.t.Errorf("%s: restarting ssh.service as %s: %v %s", h, owner[h], err, out)
+		}
+		if out, err := f.tryIn(h, append(asDaemon, "RestartUnit", "ss", unit(services[h][1]), "replace")...); err != nil {
+			f.t.Errorf("%s: restarting a unit of the fleet as %s: %v %s", h, owner[h], err, out)
+		}
+	}
+	out := f.sh("hub", "redis-cli --user sg-agent --pass "+agentPassword+" --no-auth-warning publish sg:channel:control '{}' || true")
+	if !strings.Contains(out, "NOPERM") {
+		f.t.Errorf("the agents' credential may publish: %s", out)
+	}
+	if out := f.in("h1", "systemd-analyze", "security", "--threshold=20", "sgfleet.service"); !strings.Contains(out, "Overall exposure level") {
+		f.t.Errorf("exposure: %s", out)
+	}
+}
+
+func brokenUnit(f *fleet) {
+	f.push("mkdir -p broken; touch broken/stargazer-consolidation")
+	r := f.op(3, "update", "consolidation")
+	failed := slices.Sorted(maps.Keys(r.named("failed")))
+	if !slices.Equal(failed, []string{"consolidation@h2", "consolidation@h3"}) {
+		f.t.Errorf("failed: %v", failed)
+	}
+	f.push("rm -r broken")
+	time.Sleep(2 * time.Second) // cooldown
+	f.op(0, "update", "consolidation", "--include-failed")
+}
+
+func powerLoss(f *fleet) {
+	before := f.invocations("h1", "h2", "h4")
+	f.hosts("off", "h3")
+	r := f.op(4, "restart", "inference,agents")
+	silent := slices.Sorted(maps.Keys(r.named("silent")))
+	if !slices.Equal(silent, []string{"agents@h3", "inference@h3"}) {
+		f.t.Errorf("silent: %v", silent)
+	}
+	f.hosts("up", "h3")
+	booted := f.invocations("h3")
+	f.whole()
+	time.Sleep(3 * time.Second) // longer than the splay: a replay would have begun by now
+	if after := f.invocations("h3"); !maps.Equal(booted, after) {
+		f.t.Errorf("something was replayed on h3:\n%v\n%v", booted, after)
+	}
+	after := f.invocations("h1", "h2", "h4")
+	each([]string{"h1", "h2", "h4"}, func(h, s string) {
+		k := h + "/" + s
+		if want := s == "inference" || s == "agents"; (before[k] != after[k]) != want {
+			f.t.Errorf("%s restarted: %v, want %v", k, before[k] != after[k], want)
+		}
+	})
+}
+
+// whole waits until every instance is back in the roster and heard of.
+func (f *fleet) whole() time.Duration {
+	f.t.Helper()
+	return f.until(60*time.Second, "the roster is whole", func() bool {
+		_, _, code := f.operator("ping", "all", "--timeout", "3s", "-o", "json")
+		return code == 0
+	})
+}
+
+func partition(f *fleet) {
+	before := f.invocations("h2")
+	f.hosts("cut", "h2")
+	time.Sleep(2 * time.Second) // cooldown of the op before
+	r := f.op(4, "restart", "consolidation")
+	if silent := r.named("silent"); len(silent) != 1 || silent["consolidation@h2"] == "" {
+		f.t.Errorf("silent: %v", silent)
+	}
+	f.hosts("join", "h2")
+	f.t.Logf("back after %v", f.whole().Round(100*time.Millisecond))
+	if after := f.invocations("h2"); !maps.Equal(before, after) {
+		f.t.Errorf("the op was replayed after the partition:\n%v\n%v", before, after)
+	}
+}
+
+func redisRestart(f *fleet) {
+	before := f.invocations(hosts...)
+	f.sh("hub", "systemctl kill -s KILL redis-server; sleep 1; systemctl reset-failed redis-server || true; systemctl start redis-server")
+	took := f.whole()
+	if took > 15*time.Second {
+		f.t.Errorf("subscribed again after %v, want at most 15 s", took)
+	}
+	f.t.Logf("subscribed again after %v", took.Round(100*time.Millisecond))
+	if !maps.Equal(before, f.invocations(hosts...)) {
+		f.t.Error("a service was restarted")
+	}
+}
+
+func reboot(f *fleet) {
+	f.hosts("off", "h4")
+	f.hosts("up", "h4")
+	f.t.Logf("roster whole %v after the boot", f.whole().Round(100*time.Millisecond))
+}
+
+func selfRestart(f *fleet) {
+	id := func() string { return f.in("h2", "systemctl", "show", "-P", "InvocationID", "sgfleet.service") }
+	before, services := id(), f.invocations("h2")
+	r := f.op(0, "restart", "sgfleet@h2")
+	if len(r.named("ok")) != 1 {
+		f.t.Errorf("report: %+v", r)
+	}
+	if id() == before {
+		f.t.Error("the daemon was not restarted")
+	}
+	if !maps.Equal(services, f.invocations("h2")) {
+		f.t.Error("the daemon's restart took services along")
+	}
+}
+
+func (f *fleet) sha(host string) string {
+	f.t.Helper()
+	return strings.Fields(f.in(host, "sha256sum", "/usr/local/bin/sgfleet"))[0]
+}
+
+// A release that passes its own checks and then cannot run: only the canary
+// meets it, and gets its old binary back.
+func badRelease(f *fleet) {
+	bad := filepath.Join(f.dir, "sgfleet-bad")
+	script := "#!/bin/sh\ncase $1 in\ndaemon) echo bad release >&2; exit 1 ;;\nversion) echo '{\"version\":\"9.9.9\"}' ;;\nunits) exec /usr/local/lib/sgfleet/sgfleet.previous \"$@\" ;;\nesac\n"
+	if err := os.WriteFile(bad, []byte(script), 0o755); err != nil {
+		f.t.Fatal(err)
+	}
+	before := map[string]string{}
+	for _, h := range hosts {
+		before[h] = f.sha(h)
+	}
+	out, code := f.ansible("rollout.yml", "-e", "sgfleet_binary="+bad, "-e", "sgfleet_verify_timeout=4")
+	if code == 0 {
+		f.t.Fatalf("the rollout succeeded\n%s", out)
+	}
+	for _, h := range hosts {
+		if f.sha(h) != before[h] {
+			f.t.Errorf("%s has another binary than before", h)
+		}
+		if strings.Contains(f.sh(h, "journalctl -u sgfleet -o cat"), "bad release") != (h == hosts[0]) {
+			f.t.Errorf("%s: the bad release ran on the wrong hosts", h)
+		}
+	}
+	f.whole()
+}
+
+// A good one reaches every host, batch by batch.
+func goodRelease(f *fleet) {
+	good := filepath.Join(f.dir, "sgfleet-good")
+	f.run("env", "CGO_ENABLED=0", "go", "build", "-C", f.root, "-trimpath", "-ldflags", "-s -w -X main.version=v9.0.0", "-o", good, "./cmd/sgfleet")
+	f.mustAnsible("rollout.yml", "-e", "sgfleet_binary="+good)
+	if _, _, code := f.operator("ping", "all", "--expect-version", "v9.0.0"); code != 0 {
+		f.t.Errorf("ping --expect-version: exit %d", code)
+	}
+	if _, _, code := f.operator("ping", "all", "--expect-version", "v1.0.0"); code == 0 {
+		f.t.Error("ping --expect-version of another version succeeded")
+	}
+}

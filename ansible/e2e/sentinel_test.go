@@ -1,0 +1,50 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"time"
+)
+
+// sentinelFailover moves two hosts to a pair of Redis watched by a Sentinel,
+// kills the master, and requires that they hear the operator on the new one.
+func sentinelFailover(f *fleet) {
+	redis := "systemd-run --quiet --collect --unit=%s redis-server --port 6390 --bind 0.0.0.0 --protected-mode no --save '' "
+	f.sh("hub", strings.ReplaceAll(redis, "%s", "redis-a"))
+	f.sh("h1", strings.ReplaceAll(redis, "%s", "redis-b")+"--replicaof "+ip(f, "hub")+" 6390")
+	f.write("h1", "/run/sentinel.conf", "0666", "port 26379\nbind 0.0.0.0\nprotected-mode no\nsentinel monitor sg "+ip(f, "hub")+
+		" 6390 1\nsentinel down-after-milliseconds sg 2000\nsentinel failover-timeout sg 5000\n")
+	f.until(20*time.Second, "the replica is in sync", func() bool {
+		out, err := f.tryIn("h1", "redis-cli", "-p", "6390", "info", "replication")
+		return err == nil && strings.Contains(out, "master_link_status:up")
+	})
+	f.sh("h1", "systemd-run --quiet --collect --unit=sentinel-e2e redis-sentinel /run/sentinel.conf")
+	f.write("hub", "/root/sentinel.yaml", "0644",
+		"redis: {username: \"\", password_file: \"\", sentinels: [\"h1:26379\"], master_name: sg}\nheartbeat_interval: 2s\n")
+	f.until(20*time.Second, "the sentinel knows the replica", func() bool {
+		out, err := f.tryIn("h1", "redis-cli", "-p", "26379", "sentinel", "replicas", "sg")
+		return err == nil && strings.Contains(out, ip(f, "h1"))
+	})
+	f.mustAnsible("site.yml", "--limit", "h2,h3", "-e",
+		`{"sgfleet_redis_sentinels": ["h1:26379"], "sgfleet_redis_master_name": "sg", "sgfleet_redis_username": "", "sgfleet_redis_password": "", "sgfleet_operator_host": ""}`)
+	ping := func() bool {
+		_, _, code := f.operator("ping", "consolidation", "--config", "/root/sentinel.yaml", "--timeout", "2s", "-o", "json")
+		return code == 0
+	}
+	f.until(30*time.Second, "both hosts answer on the first master", ping)
+	before := f.invocations("h2", "h3")
+
+	f.sh("hub", "systemctl kill -s KILL redis-a")
+	took := f.until(15*time.Second, "both hosts answer on the new master", ping)
+	f.t.Logf("subscribed on the new master %v after the old one died", took.Round(100*time.Millisecond))
+	after := f.invocations("h2", "h3")
+	for k := range before {
+		if before[k] != after[k] {
+			f.t.Errorf("%s was restarted", k)
+		}
+	}
+	f.sh("h1", "systemctl stop sentinel-e2e redis-b")
+	f.mustAnsible("site.yml", "--limit", "h2,h3")
+	f.whole()
+}
