@@ -16,7 +16,6 @@ import (
 
 // report is what the tests read of "sgfleet … -o json".
 type report struct {
-	Op        struct{ ID string }
 	Instances []struct {
 		Instance string
 		Class    string
