@@ -203,7 +203,7 @@ func (f *fleet) running(host, service string) string {
 func (f *fleet) push(script string) string {
 	f.t.Helper()
 	return strings.TrimSpace(f.in("hub", "runuser", "-u", "git", "--", "bash", "-euc",
-		`cd /home/git/work; `+script+`; git add -A; git commit -qm change; git push -q origin main; git rev-parse HEAD`))
+		"cd /home/git/work\n"+script+"\n"+`git add -A; git commit -qm change; git push -q origin main; git rev-parse HEAD`))
 }
 
 // until polls what a host says until it is as wanted.

@@ -126,6 +126,9 @@ init() { # inside the new namespaces: the host's own view of the world, then sys
 	mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$r/tmp"
 	cd "$r" && mkdir -p .old && pivot_root . .old
 	umount -l /.old && { rmdir /.old 2>/dev/null || true; }
+	# systemd does this itself only outside containers; without it the credentials
+	# of LoadCredential= are mounted where the service cannot see them.
+	mount --make-rshared /
 	exec env -i container=sgfleet-e2e PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
 		setpriv --bounding-set "$DROP" /lib/systemd/systemd --system --log-target=journal --show-status=no
 }
