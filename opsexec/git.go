@@ -81,6 +81,7 @@ type PullOptions struct {
 	// AfterPull is an argument vector run in the checkout, under the flock, in
 	// git's environment, after every pull that worked, be there news or not: one
 	// that failed, or that another puller did not run, is made up for that way.
+	// A program named by a relative path with a slash is one of the checkout's.
 	AfterPull []string
 
 	Env  GitEnv

@@ -108,6 +108,26 @@ func TestAfterPullRunsInTheCheckout(t *testing.T) {
 	}
 }
 
+func TestAfterPullOfTheCheckoutItself(t *testing.T) {
+	r := gittest.NewRemote(t)
+	dir := r.Clone()
+	r.Push(map[string]string{"bin/install": "#!/bin/sh\npwd >installed\n"})
+	o := fileRemotes()
+	o.AfterPull = []string{"bin/install"}
+	if got := RunGitPull(t.Context(), dir, o); got.OK || !strings.Contains(got.Summary, "permission denied") {
+		t.Errorf("a program that may not be executed: got %+v", got)
+	}
+	write(t, "#!/bin/sh\npwd >installed\n", dir, "bin/local") // not git's: a changed mode would be a local change
+	chmod(t, 0o755, dir, "bin/local")
+	o.AfterPull = []string{"bin/local"}
+	if got := RunGitPull(t.Context(), dir, o); !got.OK {
+		t.Fatalf("got %+v", got)
+	}
+	if got := read(t, filepath.Join(dir, "installed")); got != dir+"\n" {
+		t.Errorf("it ran in %q, want %q", got, dir)
+	}
+}
+
 // Hooks and fsmonitor come with the repository and would get our environment.
 // A plain git runs what is planted here, so the test can fail.
 func TestPlantedCommandsDoNotRun(t *testing.T) {
