@@ -81,7 +81,9 @@ func newClient(opts redis.UniversalOptions, master *atomic.Value) *Client {
 // be as dead as the first. The caller closes it.
 func (c *Client) fresh() *Client {
 	opts := c.opts
-	opts.PoolSize = 1
+	// Not 1: after as many failed dials as a pool is large, go-redis starts a
+	// goroutine that goes on dialling, and it would outrun the caller's Close.
+	opts.PoolSize = 2
 	return newClient(opts, c.master)
 }
 

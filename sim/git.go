@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sgfleet/sgfleet/opsexec"
 )
@@ -252,10 +253,15 @@ type treeLock struct {
 }
 
 type lockWait struct {
-	inc   *incarnation
-	mode  opsexec.LockMode
-	grant chan *treeLock
+	inc     *incarnation
+	mode    opsexec.LockMode
+	granted *treeLock
+	told    chan struct{} // closed a moment after granted was set
 }
+
+// lockPoll is how late a process notices at most that a flock has become free:
+// it has to ask for it again and again.
+const lockPoll = 20 * time.Millisecond
 
 func modeName(m opsexec.LockMode) string {
 	if m == opsexec.Exclusive {
@@ -273,29 +279,25 @@ func (t simTree) Lock(ctx context.Context, oc opsexec.Checkout, mode opsexec.Loc
 	if err != nil {
 		return nil, err
 	}
-	w := &lockWait{inc: t.inc, mode: mode, grant: make(chan *treeLock, 1)}
+	w := &lockWait{inc: t.inc, mode: mode, told: make(chan struct{})}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, w)
 	c.grantLocked()
-	c.mu.Unlock()
-	select { // a free lock is taken at once, whatever ctx says
-	case l := <-w.grant:
-		return l, nil
-	default:
+	if w.granted != nil { // a free lock is taken at once, whatever ctx says
+		c.mu.Unlock()
+		return w.granted, nil
 	}
+	c.mu.Unlock()
 	select {
-	case l := <-w.grant:
-		return l, nil
+	case <-w.told:
 	case <-t.inc.dead:
 		return nil, errFenced
 	case <-ctx.Done():
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	select {
-	case l := <-w.grant:
-		return l, nil
-	default:
+	if w.granted != nil {
+		return w.granted, nil
 	}
 	c.waiting = slices.DeleteFunc(c.waiting, func(x *lockWait) bool { return x == w })
 	return nil, fmt.Errorf("%s: %w", oc.Dir, opsexec.ErrLocked)
@@ -314,7 +316,8 @@ func (c *checkout) grantLocked() {
 		l := &treeLock{c: c, inc: w.inc, mode: w.mode, own: true}
 		c.locks = append(c.locks, l)
 		c.w.trace.Add(c.event(w.inc.proc.name, EvFlock, "mode", modeName(w.mode)), 0)
-		w.grant <- l
+		w.granted = l
+		c.w.dir.after(time.Duration(c.rnd.Int64N(int64(lockPoll))), "flock "+c.h.name+":"+c.path, func() { close(w.told) })
 	}
 }
 

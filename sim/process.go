@@ -55,6 +55,7 @@ type incarnation struct {
 	stopping bool          // SIGTERM was sent
 	thaw     chan struct{} // not nil while frozen; closed to go on
 	own      map[wire]bool
+	waiters  int // at the gate so far
 }
 
 // boot starts a life of p. It runs in the director.
@@ -182,8 +183,14 @@ func (inc *incarnation) gate(ctx context.Context) error {
 		if thaw == nil {
 			return nil
 		}
+		inc.mu.Lock()
+		inc.waiters++
+		turn := inc.waiters
+		inc.mu.Unlock()
 		select {
 		case <-thaw:
+			// One after the other, in the order in which they came.
+			time.Sleep(time.Duration(turn) * time.Microsecond)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -154,8 +155,9 @@ func (t *Trace) Add(e Event, cause Ref) Ref {
 }
 
 // Seal ends the recording and returns the log in its final order: time, actor,
-// order of recording. Two actors may be at work at one instant, so which of
-// them was recorded first decides nothing.
+// and for what one actor did at one instant its content, since several of a
+// process's goroutines may have been at work. systemd, git and the other parts
+// of the world do one thing after the other: theirs stay in order.
 func (t *Trace) Seal() []Event {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -166,7 +168,10 @@ func (t *Trace) Seal() []Event {
 	}
 	slices.SortStableFunc(order, func(i, j int) int {
 		a, b := &t.events[i].Event, &t.events[j].Event
-		return cmp.Or(cmp.Compare(a.T, b.T), cmp.Compare(a.Actor, b.Actor))
+		if c := cmp.Or(cmp.Compare(a.T, b.T), cmp.Compare(a.Actor, b.Actor)); c != 0 || a.byWorld() {
+			return c
+		}
+		return cmp.Or(cmp.Compare(kindOrder[a.Kind], kindOrder[b.Kind]), cmp.Compare(a.content(), b.content()))
 	})
 	seq := make([]int, len(order)+1)
 	for to, from := range order {
@@ -178,6 +183,22 @@ func (t *Trace) Seal() []Event {
 		events[to].Seq, events[to].Cause = to+1, seq[t.events[from].cause]
 	}
 	return events
+}
+
+// kindOrder puts the ends of one thing before the beginnings of the next.
+var kindOrder = map[string]int{EvPullEnded: -3, EvUnlock: -2, EvFunlock: -1}
+
+// byWorld says that e was done by a part of the world that does one thing after
+// the other.
+func (e Event) byWorld() bool {
+	name, _, at := strings.Cut(e.Actor, "@")
+	return at && (name == "systemd" || name == "git") || !at && (name == "sim" || name == "redis" || name == "remote")
+}
+
+// content is everything of e but time and actor, as text to sort by.
+func (e Event) content() string {
+	b, _ := json.Marshal(e.Attrs) // a map of strings always encodes
+	return e.Kind + "\x00" + e.Op + "\x00" + e.Host + "\x00" + e.Instance + "\x00" + e.Detail + "\x00" + string(b)
 }
 
 // WriteEvents writes a log as events.jsonl.

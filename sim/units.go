@@ -373,8 +373,12 @@ func (u *unit) finishLocked(result string) {
 	}
 	u.addLocked(u.event(EvRestartFinished, "result", result, "invocation", u.invocation, "active", strconv.FormatBool(u.state == "active")))
 	u.job = nil
-	for _, ch := range j.waiters {
-		ch <- result // buffered
+	for i, ch := range j.waiters { // buffered
+		if i == 0 {
+			ch <- result
+			continue
+		}
+		u.w.dir.after(time.Duration(i)*time.Millisecond, "job "+u.h.name+"/"+u.name, func() { ch <- result })
 	}
 }
 
