@@ -232,7 +232,9 @@ func (s *session) waitWhilePaused(ctx context.Context) bool {
 	}
 	select {
 	case <-resume:
-		return true
+		// Whoever lets the session go on has things to ask Redis as well; not
+		// both at the same instant.
+		return sleep(ctx, 1+hashDuration(time.Millisecond, s.name, "resume"))
 	case <-ctx.Done():
 		return false
 	}
