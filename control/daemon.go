@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sgfleet/sgfleet/fleet"
@@ -98,6 +99,7 @@ type run struct {
 	clock     *clock
 	session   *session
 	intake    chan message
+	waiting   atomic.Int64 // bytes in the intake
 	seen      recent
 	cooldowns cooldowns
 	budget    opsexec.StartBudget
@@ -296,18 +298,25 @@ func (r *run) readyChan() chan struct{} {
 func (r *run) receive(m message) {
 	r.metrics.add(metricReceived, 1)
 	if len(m.payload) > MaxOpBytes {
-		// Counted here, so that the intake never holds more than its length
-		// times the limit.
+		// Counted here, so that not even one waits in the intake.
 		r.metrics.refused(RejectTooLarge)
 		r.log.Warn("message is too large, ignored", "bytes", len(m.payload), "limit", MaxOpBytes)
 		return
 	}
-	select {
-	case r.intake <- m:
-	default:
-		r.metrics.add(metricOverflow, 1)
+	size := int64(len(m.payload))
+	if r.waiting.Add(size) <= intakeBytes {
+		select {
+		case r.intake <- m:
+			return
+		default:
+		}
 	}
+	r.waiting.Add(-size)
+	r.metrics.add(metricOverflow, 1)
 }
+
+// intakeBytes bounds what waits to be decided on, whatever the size of each.
+const intakeBytes = 4 << 20
 
 // confirmed is called by the session's reader at each confirmed subscription.
 func (r *run) confirmed(first bool) {

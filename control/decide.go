@@ -50,6 +50,9 @@ func (r *run) decideAll(ctx context.Context) {
 				more = false
 			}
 		}
+		for _, m := range batch {
+			r.waiting.Add(-int64(len(m.payload)))
+		}
 		r.decide(ctx, batch)
 	}
 }

@@ -27,6 +27,14 @@ const (
 	redisBuffers = 4 << 10 // an op and an ack are well below; the default is 32 KiB each way and connection
 )
 
+// go-redis writes what its pools meet with to the process's stderr. All of it
+// comes back as errors too, and those are logged where they matter, once.
+func init() { redis.SetLogger(silent{}) }
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
 // Client is the fleet's connection to Redis: a pool of connections with every
 // option pinned that could make an op run twice or a daemon deaf. Made by
 // [Connect]; close it with Close.

@@ -54,6 +54,7 @@ func (r *rig) hearsAgain(limit time.Duration) time.Duration {
 }
 
 func TestRedisKillsSubscribers(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	r := newRig(t, s.Addr, nil)
 	d := r.start(r.daemon("h1", newFakeHost()))
@@ -68,6 +69,7 @@ func TestRedisKillsSubscribers(t *testing.T) {
 }
 
 func TestRedisRestartsAndIsFlushed(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	r := newRig(t, s.Addr, nil)
 	d := r.daemon("h1", newFakeHost())
@@ -90,6 +92,7 @@ func TestRedisRestartsAndIsFlushed(t *testing.T) {
 // answers SUBSCRIBE with NOPERM and leaves the connection open, which go-redis
 // takes for a good subscription.
 func TestSubscribeRefused(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	s.Do("acl", "setuser", "daemon", "on", ">pw", "~*", "resetchannels", "&sg:channel:control", "+@all")
 	r := newRig(t, s.Addr, nil)
@@ -112,6 +115,7 @@ func TestSubscribeRefused(t *testing.T) {
 
 // TestNotReadyWhileRefused: a daemon that never could subscribe is not ready.
 func TestNotReadyWhileRefused(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	s.Do("acl", "setuser", "default", "resetchannels")
 	r := newRig(t, s.Addr, nil)

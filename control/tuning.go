@@ -13,7 +13,7 @@ type Tuning struct {
 	AckTimeout  time.Duration // for an "accepted" to be confirmed by Redis. Default 5 s.
 	DoneTimeout time.Duration // for a final ack to be confirmed: the op is done, so it may take longer. Default 60 s.
 	QueueLength int           // ops waiting per service, beyond which it is busy. Default 8.
-	IntakeSize  int           // messages waiting to be decided on, beyond which they are dropped. Default 256: at most 4 MiB.
+	IntakeSize  int           // messages waiting to be decided on, beyond which they are dropped. Default 4096, and never more than 4 MiB.
 
 	RestartWait time.Duration // a restart waits for a running pull of its checkout. Default 80 s: pull timeout, kill grace and slack.
 	StopGrace   time.Duration // a running op may take after SIGTERM. Default 60 s, below the unit's TimeoutStopSec of 90 s.
@@ -41,7 +41,7 @@ func (t Tuning) withDefaults() Tuning {
 		t.QueueLength = 8
 	}
 	if t.IntakeSize <= 0 {
-		t.IntakeSize = 256
+		t.IntakeSize = 4096
 	}
 	return t
 }

@@ -27,7 +27,7 @@ import (
 
 // Cmd is one command to run: an argument vector, never a shell line.
 type Cmd struct {
-	Argv []string // Argv[0] is looked up in PATH of Env
+	Argv []string // Argv[0] is looked up in PATH of Env; with a slash in it, it is a path from Dir
 	Dir  string   // working directory; "" means "/"
 
 	// Env is the whole environment of the command; nothing is inherited from
@@ -99,13 +99,13 @@ func startProcess(ctx context.Context, cmd Cmd) (*process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	path, err := lookPath(cmd.Argv, cmd.Env)
-	if err != nil {
-		return nil, err
-	}
 	dir := cmp.Or(cmd.Dir, "/")
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("working directory: %w", err) // Start would blame the program
+	}
+	path, err := lookPath(cmd.Argv, dir, cmd.Env)
+	if err != nil {
+		return nil, err
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -220,7 +220,7 @@ func (p *process) abandon(cmd Cmd, timedOut bool) (Result, error) {
 
 // lookPath finds the program in the PATH of env, in absolute directories only:
 // the daemon's own PATH and the working directory have no say.
-func lookPath(argv, env []string) (string, error) {
+func lookPath(argv []string, dir string, env []string) (string, error) {
 	if len(argv) == 0 || argv[0] == "" {
 		return "", errors.New("empty command")
 	}
@@ -229,7 +229,7 @@ func lookPath(argv, env []string) (string, error) {
 		return name, nil
 	}
 	if strings.ContainsRune(name, '/') {
-		return "", fmt.Errorf("%q must be absolute or a bare name", name)
+		return filepath.Join(dir, name), nil
 	}
 	path := ""
 	for _, kv := range env {

@@ -82,6 +82,8 @@ type PullOptions struct {
 	// git's environment, after every pull that worked, be there news or not: one
 	// that failed, or that another puller did not run, is made up for that way.
 	// A program named by a relative path with a slash is one of the checkout's.
+	// It must leave no process behind: one that lives on in a session of its own
+	// keeps the flock.
 	AfterPull []string
 
 	Env  GitEnv

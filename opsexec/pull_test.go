@@ -128,45 +128,6 @@ func TestAfterPullOfTheCheckoutItself(t *testing.T) {
 	}
 }
 
-// Hooks and fsmonitor come with the repository and would get our environment.
-// A plain git runs what is planted here, so the test can fail.
-func TestPlantedCommandsDoNotRun(t *testing.T) {
-	t.Setenv("SG_SECRET", "canary")
-	for _, plain := range []bool{true, false} {
-		t.Run(fmt.Sprintf("plain_git=%v", plain), func(t *testing.T) {
-			r := gittest.NewRemote(t)
-			dir := r.Clone()
-			loot := filepath.Join(t.TempDir(), "loot")
-			script := "#!/bin/sh\necho $0 $SG_SECRET >>" + loot + "\n"
-			for _, hook := range []string{"post-merge", "reference-transaction", "post-index-change", "post-checkout", "pre-auto-gc"} {
-				write(t, script, dir, ".git/hooks", hook)
-				chmod(t, 0o755, dir, ".git/hooks", hook)
-			}
-			write(t, script, dir, ".git/monitor")
-			chmod(t, 0o755, dir, ".git/monitor")
-			gittest.Git(t, dir, "config", "core.fsmonitor", filepath.Join(dir, ".git/monitor"))
-			r.Push(map[string]string{"version": "2\n"})
-			os.Remove(loot)
-			if plain {
-				cmd := exec.Command("git", "pull", "-q", "--ff-only")
-				cmd.Dir = dir
-				if out, err := cmd.CombinedOutput(); err != nil {
-					t.Fatalf("%v\n%s", err, out)
-				}
-			} else if got := RunGitPull(t.Context(), dir, fileRemotes()); !got.OK {
-				t.Fatalf("got %+v", got)
-			}
-			b, _ := os.ReadFile(loot)
-			if ran := len(b) > 0; ran != plain {
-				t.Errorf("planted commands ran: %v, want %v\n%s", ran, plain, b)
-			}
-			if plain && !strings.Contains(string(b), "canary") {
-				t.Errorf("the canary does not sing:\n%s", b)
-			}
-		})
-	}
-}
-
 // A filter of the repository's configuration does run, but finds no secret.
 func TestFiltersFindNoSecret(t *testing.T) {
 	t.Setenv("SG_SECRET", "canary")

@@ -164,7 +164,7 @@ func (r *restart) run(ctx context.Context) {
 	}
 	// The verdict is due at timeout, so the job must have ended before the
 	// settle time that follows it.
-	due, cancel := context.WithTimeout(ctx, max(timeout-r.o.Settle, timeout/2))
+	due, cancel := context.WithTimeout(ctx, max(timeout-r.o.Settle, timeout/2)+residue(r.unit))
 	defer cancel()
 
 	if !r.mayRestart(ctx, due) {
@@ -379,7 +379,7 @@ func (r *restart) lookAgain(ctx context.Context) bool {
 }
 
 func (r *restart) sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
+	t := time.NewTimer(d + residue(r.unit))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -458,8 +458,10 @@ func reason(u Unit) string {
 	return u.Result + " (" + state + ")"
 }
 
-// residue is below a millisecond and different for most units, so that waits
-// which begin together do not end together.
+// residue is below a millisecond and different for most units. Every wait of a
+// restart is longer by it: so it ends in an instant of its own, not together
+// with that of another unit, or with a change that comes after whole seconds,
+// and what is seen first never depends on the scheduler.
 func residue(unit string) time.Duration {
 	h := fnv.New32a()
 	h.Write([]byte(unit))

@@ -1,6 +1,7 @@
 package opsexec
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -69,6 +70,41 @@ func TestStartBudgetStaysBelowLimit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A start that systemd refused does not count; one that it may still make does.
+func TestRestartUnitBudget(t *testing.T) {
+	u := Unit{
+		Name: "web.service", LoadState: "loaded", ActiveState: "active", InvocationID: "inv1",
+		StartLimitBurst: 2, StartLimitInterval: 10 * time.Second, TimeoutStop: 30 * time.Second, TimeoutStart: 30 * time.Second,
+	}
+	t.Run("refused", func(t *testing.T) {
+		f := &fakeUnits{unit: u, restart: func(*fakeUnits, chan<- string) error { return ErrNotAuthorized }}
+		budget := &StartBudget{}
+		for range 3 {
+			if r := RestartUnit(t.Context(), f, "web.service", RestartOptions{Budget: budget}); !errors.Is(r.Err, ErrNotAuthorized) {
+				t.Fatalf("%s: %s, want %v", r.Status, r.Summary, ErrNotAuthorized)
+			}
+		}
+	})
+	t.Run("pending", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeUnits{unit: u, restart: job(55*time.Second, up, "done")}
+			o := RestartOptions{Budget: &StartBudget{}, Timeout: 5 * time.Second}
+			if r := RestartUnit(t.Context(), f, "web.service", o); r.Status != RestartPending {
+				t.Fatal(r.Status, r.Summary)
+			}
+			time.Sleep(56 * time.Second) // a minute since the request, seconds since the start
+			f.restart = job(0, up, "done")
+			if r := RestartUnit(t.Context(), f, "web.service", o); r.Status != RestartBusy {
+				t.Errorf("%s: %s, want busy", r.Status, r.Summary)
+			}
+			time.Sleep(20 * time.Second)
+			if r := RestartUnit(t.Context(), f, "web.service", o); r.Status != RestartOK {
+				t.Errorf("%s: %s, want ok", r.Status, r.Summary)
+			}
+		})
+	})
 }
 
 func TestStartBudget(t *testing.T) {

@@ -75,7 +75,7 @@ func (a *app) opCmd(o opCmd) *cobra.Command {
 		fl.BoolVar(&f.includeFailed, "include-failed", false, "restart failed units too")
 	}
 	if o.ref {
-		fl.StringVar(&f.ref, "ref", "", "move to this `REV` (commit, tag or branch) instead of the upstream's tip; forward only")
+		fl.StringVar(&f.ref, "ref", "", "move to the commit `REV` (7 or more hex digits) instead of the upstream's tip; forward only")
 	}
 	if o.expectVersion {
 		fl.StringVar(&f.expectVersion, "expect-version", "", "a daemon of another sgfleet `VERSION` counts as failed")
@@ -184,7 +184,7 @@ func (a *app) streamAck(u control.Update) {
 func (a *app) outcome(r *control.Report, err error) error {
 	if err != nil && errors.Is(err, context.Canceled) {
 		open := r.Counts.Silent + r.Counts.Unfinished
-		fmt.Fprintf(a.stderr, "%s the op was sent and cannot be called back: %s not final, and will act or not without us.\n",
+		fmt.Fprintf(a.stderr, "%s the op was sent and cannot be called back; %s without a final answer and may still act.\n",
 			a.paint(a.stderr, yellow, "interrupted:"), pluralIs(open))
 		if r.Release != "" {
 			fmt.Fprintf(a.stderr, "The gateways were told: %s.\n", r.Release)

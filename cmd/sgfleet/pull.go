@@ -16,7 +16,7 @@ func (a *app) pullCmd() *cobra.Command {
 forward, the others join its outcome. Nothing is restarted, so the new revision
 runs from the next restart on, also an unplanned one: see update.`,
 		example: `  sgfleet pull all
-  sgfleet pull web --ref v1.4.2        to one commit; forward only
+  sgfleet pull web --ref 3f2a9c1       to one commit; forward only
   sgfleet pull web@host-3 -o json`,
 	})
 }

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sgfleet/sgfleet/control"
+	"github.com/sgfleet/sgfleet/fleet"
+	"github.com/sgfleet/sgfleet/opsexec"
+)
+
+func init() { commands = append(commands, (*app).doctorCmd) }
+
+func (a *app) doctorCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor", Short: "Check config, Redis, systemd, git and checkouts; each failure with what mends it",
+		Long: `doctor changes nothing. On a machine that runs no sgfleet daemon (an operator's)
+the checks of units and checkouts are skipped, not failed. It exits 1 when a
+check failed.`,
+		Example: "  sgfleet doctor\n  sgfleet doctor -o json",
+		Args:    exactArgs(),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context()) },
+	}
+}
+
+// finding is one check of doctor; its keys are stable.
+type finding struct {
+	Check  string `json:"check"`
+	Status string `json:"status"` // ok, warn, fail, skip
+	Detail string `json:"detail"`
+	Mend   string `json:"mend,omitempty"` // command or edit that mends it
+}
+
+type doctor struct {
+	*app
+	findings []finding
+}
+
+func (d *doctor) say(check, status, mend, format string, args ...any) {
+	d.findings = append(d.findings, finding{check, status, clean(fmt.Sprintf(format, args...)), mend})
+}
+
+func (a *app) doctor(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	d := &doctor{app: a}
+	cfg, err := a.load()
+	if err != nil {
+		d.say("config", "fail", "sgfleet config check", "%v", err)
+	} else {
+		d.say("config", "ok", "", "%s on %s by the config", count(len(cfg.LocalServices(cfg.Host)), "service"), cfg.Host)
+		d.redis(ctx, cfg)
+		d.host(ctx, cfg)
+	}
+	return d.report()
+}
+
+// maxClockOff is how far a host's clock may be from Redis's before signed ops,
+// which the host's clock judges as well (±30 s), come into danger.
+const maxClockOff = 10 * time.Second
+
+func (d *doctor) redis(ctx context.Context, cfg *fleet.Config) {
+	c, err := d.connect(cfg)
+	if err != nil {
+		d.say("redis", "fail", "sgfleet config view --sources redis", "%v", err)
+		return
+	}
+	defer c.Close()
+	begin := time.Now()
+	now, err := c.Now(ctx)
+	if err != nil {
+		d.say("redis", "fail", "sgfleet config view --sources redis", "%s: %v", redactURL(cfg.Redis.URL), err)
+		return
+	}
+	d.say("redis", "ok", "", "%s answers in %s", redactURL(cfg.Redis.URL), fleet.Humane(time.Since(begin)))
+	if off := time.Since(now.Time()).Abs(); off > maxClockOff {
+		d.say("clock", "warn", "timedatectl set-ntp true", "this host's clock is %s off Redis's; ops are not affected, signatures and logs are", fleet.Humane(off))
+	} else {
+		d.say("clock", "ok", "", "within %s of Redis's", fleet.Humane(off))
+	}
+	d.access(ctx, cfg, c)
+	reg, err := fleet.ReadRegistry(ctx, c, cfg.Keys())
+	if err != nil {
+		d.say("registry", "fail", "redis-cli ACL GETUSER "+cfg.Redis.Username, "%v", err)
+		return
+	}
+	var troubled []string
+	for _, e := range reg.Entries() {
+		if e.Trouble() {
+			troubled = append(troubled, e.Instance+" "+strings.Join(e.Notes, ", "))
+		}
+	}
+	switch {
+	case len(reg.Beats) == 0:
+		d.say("registry", "warn", "systemctl start sgfleet", "no daemon has sent a heartbeat (key_prefix %q)", cfg.KeyPrefix)
+	case len(troubled) > 0:
+		d.say("registry", "warn", "sgfleet services", "%d of %d: %s", len(troubled), len(reg.Beats), strings.Join(troubled, "; "))
+	default:
+		d.say("registry", "ok", "", "%s, all live", count(len(reg.Beats), "instance"))
+	}
+}
+
+// access asks Redis, without doing it, whether this user may subscribe and
+// answer (ACL DRYRUN, Redis 7.0). One that may not be asked is not blamed.
+func (d *doctor) access(ctx context.Context, cfg *fleet.Config, c *control.Client) {
+	user, err := c.Do(ctx, "ACL", "WHOAMI").Text()
+	if err != nil {
+		d.say("acl", "skip", "", "may not ask for the ACL user: %v", err)
+		return
+	}
+	k := cfg.Keys()
+	var denied []string
+	for _, cmd := range [][]any{
+		{"SUBSCRIBE", k.Channel()},
+		{"PUBLISH", k.Channel(), "x"},
+		{"RPUSH", k.Reply("x"), "x"},
+		{"LRANGE", k.Reply("x"), "0", "-1"},
+		{"HSET", k.Live(), "x", "x"},
+		{"SET", k.Release("x"), "go"},
+	} {
+		answer, err := c.Do(ctx, append([]any{"ACL", "DRYRUN", user}, cmd...)...).Text()
+		if err != nil {
+			d.say("acl", "skip", "", "user %s may not be tried out: %v", user, err)
+			return
+		}
+		if answer != "OK" {
+			denied = append(denied, fmt.Sprintf("%v %v", cmd[0], cmd[1]))
+		}
+	}
+	if len(denied) > 0 {
+		d.say("acl", "warn", "redis-cli ACL GETUSER "+user, "user %s may not %s: an operator needs all but HSET, a daemon all but PUBLISH and SET", user, strings.Join(denied, ", "))
+		return
+	}
+	d.say("acl", "ok", "", "user %s may subscribe, publish and answer", user)
+}
+
+// host checks what a daemon on this machine needs.
+func (d *doctor) host(ctx context.Context, cfg *fleet.Config) {
+	units, done := hostUnits(ctx, discard)
+	defer done()
+	self, err := units.Show(ctx, fleet.ServiceUnit(cfg.SelfUnit))
+	if err != nil {
+		d.say("systemd", "skip", "", "no systemd to talk to: %v", err)
+		return
+	}
+	if self.LoadState != "loaded" {
+		d.say("daemon", "skip", "", "%s is %s here: an operator's machine, units and checkouts are not checked", cfg.SelfUnit, self.LoadState)
+		return
+	}
+	if self.ActiveState == "active" {
+		d.say("daemon", "ok", "", "%s is active", cfg.SelfUnit)
+	} else {
+		d.say("daemon", "fail", "systemctl start "+cfg.SelfUnit, "%s is %s (%s)", cfg.SelfUnit, self.ActiveState, self.Result)
+	}
+	checked := map[string]bool{}
+	for _, s := range cfg.LocalServices(cfg.Host) {
+		u, err := units.Show(ctx, s.Unit)
+		switch {
+		case err != nil:
+			d.say(s.Unit, "fail", "systemctl status "+s.Unit, "%v", err)
+		case u.LoadState != "loaded":
+			d.say(s.Unit, "fail", "systemctl cat "+s.Unit, "%s has no usable unit: %s", s.Instance, u.LoadState)
+		case u.ActiveState != "active":
+			d.say(s.Unit, "warn", "systemctl start "+s.Unit, "%s is %s; a restart leaves it alone", s.Instance, u.ActiveState)
+		default:
+			d.say(s.Unit, "ok", "", "%s is active", s.Instance)
+		}
+		if s.Checkout != "" && !checked[s.Checkout] {
+			checked[s.Checkout] = true
+			d.checkout(ctx, s.Checkout)
+		}
+	}
+}
+
+func (d *doctor) checkout(ctx context.Context, dir string) {
+	if _, err := exec.LookPath("git"); err != nil {
+		d.say(dir, "fail", "apt-get install git", "git is not installed")
+		return
+	}
+	tree := opsexec.OSTree{}
+	c, err := tree.Resolve(dir)
+	if err != nil {
+		d.say(dir, "fail", "", "%v", err)
+		return
+	}
+	if m, err := tree.Marker(c); err == nil && m != nil {
+		d.say(dir, "warn", "sgfleet pull --local (mends it)", "a pull by %s was interrupted", m.By)
+		return
+	}
+	head, err := opsexec.Head(ctx, opsexec.OSExec, tree, dir)
+	if err != nil {
+		d.say(dir, "fail", "", "%v", err)
+		return
+	}
+	d.say(dir, "ok", "", "at %.10s", head)
+}
+
+func (d *doctor) report() error {
+	failed := 0
+	for _, f := range d.findings {
+		if f.Status == "fail" {
+			failed++
+		}
+	}
+	if d.flags.output == "json" || d.flags.output == "jsonl" {
+		if err := d.printJSON(map[string]any{"schema": 1, "findings": d.findings, "failed": failed}); err != nil {
+			return err
+		}
+	} else {
+		sgr := map[string]string{"ok": green, "warn": yellow, "fail": red, "skip": dim}
+		for _, f := range d.findings {
+			fmt.Fprintf(d.stdout, "%s  %s: %s\n", d.paint(d.stdout, sgr[f.Status], fmt.Sprintf("%-4s", f.Status)), f.Check, f.Detail)
+			if f.Mend != "" {
+				fmt.Fprintf(d.stdout, "      → %s\n", f.Mend)
+			}
+		}
+	}
+	if failed > 0 {
+		return &codeError{code: exitError}
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/sgfleet/sgfleet/fleet"
+)
+
+// TestStopWithQueuedOps: the running op ends and is reported, what waits is
+// reported as left undone, nothing new begins.
+func TestStopWithQueuedOps(t *testing.T) {
+	t.Parallel()
+	r, d, fake := startOne(t, func(d *rigDaemon, f *fakeHost) {
+		f.unit("stargazer-web.service").takes = 700 * time.Millisecond
+	})
+	running := r.send(OpRestart, "web")
+	r.await("the restart to begin", func() bool { return fake.restarts("stargazer-web.service") == 1 })
+	queued := r.send(OpRestart, "web")
+	waiting := r.send(OpRestart, "gateway")
+	r.await("both to be accepted", func() bool { return len(r.acks(queued.ID))+len(r.acks(waiting.ID)) == 2 })
+	d.stop()
+	if d.err != nil {
+		t.Errorf("Run: got %v, want nil", d.err)
+	}
+	if a := r.finals(running.ID, 1)["web@h1"]; a.Status != OK {
+		t.Errorf("running op: got %+v, want ok", a)
+	}
+	for id, inst := range map[string]string{queued.ID: "web@h1", waiting.ID: "gateway@h1"} {
+		if a := r.finals(id, 1)[inst]; a.Phase != Refused || a.Status != Busy {
+			t.Errorf("op that waited, %s: got %+v, want refused as busy", inst, a)
+		}
+	}
+	if n := fake.restarts("stargazer-web.service") + fake.restarts("stargazer-gateway.service"); n != 1 {
+		t.Errorf("got %d restarts, want 1", n)
+	}
+}
+
+// TestStopDoesNotWaitForEver: an op that outlasts the grace is cut off and
+// reported.
+func TestStopDoesNotWaitForEver(t *testing.T) {
+	t.Parallel()
+	r, d, fake := startOne(t, func(d *rigDaemon, f *fakeHost) {
+		f.checkout("/srv/app").takes = time.Hour
+		d.Tuning.StopGrace = 200 * time.Millisecond
+	})
+	op := r.send(OpPull, "web")
+	r.await("the fetch", func() bool { return fake.fetches("/srv/app") == 1 })
+	began := time.Now()
+	d.stop()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("stopping took %v", took)
+	}
+	if a := r.finals(op.ID, 1)["web@h1"]; a.Status != Failed {
+		t.Errorf("got %+v, want failed", a)
+	}
+}
+
+// TestDownAtPublish: whoever is not there when an op is published never
+// executes it, however it went away.
+func TestDownAtPublish(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	r := newRig(t, m.Addr(), nil)
+	fakes := map[string]*fakeHost{"h1": newFakeHost(), "h2": newFakeHost(), "h3": newFakeHost()}
+	ds := map[string]*rigDaemon{}
+	for _, h := range []string{"h1", "h2", "h3"} {
+		ds[h] = r.start(r.daemon(h, fakes[h]))
+	}
+	ds["h2"].stop()
+	// h3 dies: the connection is gone, the process with it, no goodbye.
+	ds["h3"].Client.Close()
+	ds["h3"].cancel()
+	<-ds["h3"].ended
+	op := r.send(OpRestart, "web")
+	if got := r.finals(op.ID, 1); len(got) != 1 || got["web@h1"].Status != OK {
+		t.Errorf("got %+v, want web@h1 only", got)
+	}
+	for _, h := range []string{"h2", "h3"} {
+		r.start(r.daemon(h, fakes[h]))
+	}
+	after := r.send(OpPing, "web")
+	r.finals(after.ID, 3)
+	if got := r.finals(op.ID, 1); len(got) != 1 {
+		t.Errorf("after they are back: got %+v, want web@h1 only", got)
+	}
+	for h, want := range map[string]int{"h1": 1, "h2": 0, "h3": 0} {
+		if n := fakes[h].restarts("stargazer-web.service"); n != want {
+			t.Errorf("%s: got %d restarts, want %d", h, n, want)
+		}
+	}
+	// They are still in the registry, and so still expected.
+	if n := len(r.registry()); n != 3*4 {
+		t.Errorf("got %d instances in the registry, want 12", n)
+	}
+}
+
+// TestTwoHostsOfOneName: the second is refused while the first is alive.
+func TestTwoHostsOfOneName(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	r := newRig(t, m.Addr(), nil)
+	first := r.daemon("h1", newFakeHost())
+	first.Config.HeartbeatInterval = fleet.Duration(300 * time.Millisecond)
+	r.start(first)
+	second := func() *rigDaemon {
+		d := r.daemon("h1", newFakeHost())
+		d.Identity.MachineID = "another"
+		d.Config.HeartbeatInterval = first.Config.HeartbeatInterval
+		return d
+	}
+	d := second()
+	d.begin(r)
+	<-d.ended
+	if !errors.Is(d.err, errTwoHosts) || !strings.Contains(d.err.Error(), "machine-h1") {
+		t.Errorf("got %v, want an error that names the other machine", d.err)
+	}
+	first.stop()
+	r.await("the first's heartbeats to be old", func() bool {
+		now, err := r.op.Now(context.Background())
+		return err == nil && r.registry()["web@h1"].Down(now, time.Second)
+	})
+	r.start(second())
+}
+
+// TestTwoControllers of one unit on one machine are shown as DEGRADED.
+func TestTwoControllers(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	r := newRig(t, m.Addr(), nil)
+	for pid := range 2 {
+		d := r.daemon("h1", newFakeHost())
+		d.Identity.PID = 100 + pid
+		d.Config.HeartbeatInterval = fleet.Duration(200 * time.Millisecond)
+		r.start(d)
+	}
+	r.await("the registry to say so", func() bool {
+		return strings.Contains(r.registry()["web@h1"].Degraded, "another daemon controls it")
+	})
+}
+
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	r, d, fake := startOne(t, func(d *rigDaemon, f *fakeHost) {
+		d.Config.HeartbeatInterval = fleet.Duration(200 * time.Millisecond)
+		f.unit("stargazer-agents.service").LoadState = "masked"
+	})
+	if _, err := fleet.SetHold(t.Context(), r.op, r.cfg.Keys(), fleet.Hold{Target: "agents", By: "me", Reason: "why"}); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the hold to show", func() bool { return strings.Contains(r.registry()["agents@h1"].Held, "why") })
+	h := r.registry()["web@h1"]
+	want := fleet.Heartbeat{
+		Instance: "web@h1", Service: "web", Tier: "web", Host: "h1", MachineID: "machine-h1", Unit: "stargazer-web.service",
+		Version: "v-test", PID: 100, InvocationID: fake.unit("stargazer-web.service").InvocationID, ActiveState: "active",
+		Result: "success", RunningRevision: rev(1), Checkout: "/srv/app", CheckoutRevision: rev(1),
+		Started: h.Started, SubscribedSince: h.SubscribedSince, ControlledBy: "host", Mode: "act",
+		DoneTimeoutMS: 183_010, IntervalMS: 200, At: h.At,
+	}
+	if h != want || h.Started == 0 || h.SubscribedSince == 0 || h.At == 0 {
+		t.Errorf("got  %+v\nwant %+v", h, want)
+	}
+	if got := r.registry()["agents@h1"].Degraded; !strings.Contains(got, "masked") {
+		t.Errorf("masked unit: got degraded %q", got)
+	}
+	// What ran on which revision is remembered across daemons.
+	fake.checkout("/srv/app").head = 1
+	d.stop()
+	next := r.daemon("h1", fake)
+	next.Config.HeartbeatInterval = d.Config.HeartbeatInterval
+	r.start(next)
+	if h := r.registry()["web@h1"]; h.RunningRevision != rev(1) || h.CheckoutRevision != rev(2) {
+		t.Errorf("got running %s, checkout %s, want %s and %s", h.RunningRevision, h.CheckoutRevision, rev(1), rev(2))
+	}
+}
