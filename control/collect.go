@@ -282,9 +282,7 @@ func (c *collector) hear(raw string) {
 		if e.final() && !was {
 			c.finals++
 		}
-		if c.req.Watch != nil {
-			c.watch(Update{Kind: UpdateAck, Ack: &ack, Result: c.result(e)})
-		}
+		c.watch(Update{Kind: UpdateAck, Ack: &ack, Result: c.result(e)})
 	}
 }
 

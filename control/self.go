@@ -128,6 +128,10 @@ func (r *run) forgetSelf(i *instance) error {
 // The final ack and the end of the note are one MULTI: whatever happens in
 // between happens again.
 func (r *run) reportReturn(ctx context.Context) {
+	// Deciding on ops begins at the same instant; not both in one breath.
+	if !sleep(ctx, 1+hashDuration(time.Millisecond, r.name, "return")) {
+		return
+	}
 	for _, i := range r.instances {
 		for n := 0; i.self && ctx.Err() == nil; n++ {
 			err := r.returned(ctx, i)

@@ -26,7 +26,6 @@ func TestInVirtualTime(t *testing.T) {
 		lockRunsOut(t, r, n, fake)
 		holderDies(t, r, fake)
 		late(t, r, fake)
-		dispatched(t, r, fake)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -164,7 +165,7 @@ func TestSameSeedSameLog(t *testing.T) {
 	for _, shape := range []string{DaemonHost, DaemonEmbedded} {
 		t.Run(shape, func(t *testing.T) {
 			var jobs []Job
-			for seed := range int64(4) {
+			for seed := range testSeeds(4) {
 				jobs = append(jobs, Job{Seed: seed, Procs: 1}, Job{Seed: seed, Procs: 4})
 			}
 			run := testRun{Name: "storm", Args: map[string]string{"shape": shape, "events": os.Getenv("SIM_EVENTS"), "commands": os.Getenv("SIM_EVENTS")}}
@@ -237,4 +238,12 @@ func TestBubble(t *testing.T) {
 	if took[0] != time.Hour || took[1] > 30*time.Second {
 		t.Errorf("an hour's sleep took %v virtual and %v real time, want 1h and next to nothing", took[0], took[1])
 	}
+}
+
+// testSeeds is n, or SIM_SEEDS for a longer look.
+func testSeeds(n int64) int64 {
+	if s, err := strconv.ParseInt(os.Getenv("SIM_SEEDS"), 10, 64); err == nil {
+		return s
+	}
+	return n
 }
