@@ -62,7 +62,15 @@ instance is accounted for by name.`,
 	for _, build := range commands {
 		root.AddCommand(build(a))
 	}
-	root.SetUsageTemplate(root.UsageTemplate() + "{{if not .HasParent}}\n" + exitCodesTable + "{{end}}")
+	// A template of our own would link text/template, and with it every method
+	// of every type: 3 MB.
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		help(cmd, args)
+		if !cmd.HasParent() {
+			fmt.Fprint(a.stdout, "\n"+exitCodesTable)
+		}
+	})
 	return root
 }
 

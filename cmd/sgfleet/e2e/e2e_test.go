@@ -66,15 +66,22 @@ services:
   web: {checkout: {{.Dir}}/app}
 `))
 
-func newRig(t *testing.T) *rig {
-	r := &rig{T: t, bin: filepath.Join(t.TempDir(), "sgfleet"), redis: redistest.Start(t), remote: gittest.NewRemote(t)}
-	build := exec.Command("go", "build", "-o", r.bin, "..")
+// bareRig is a binary, a Redis and a systemd with nothing to run yet.
+func bareRig(t *testing.T) *rig {
+	r := &rig{T: t, bin: filepath.Join(t.TempDir(), "sgfleet"), redis: redistest.Start(t)}
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", r.bin, "..")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	r.remote.Push(map[string]string{"version": "1\n", "run.sh": runScript})
 	r.host = systemdtest.Boot(t, nil)
+	return r
+}
+
+func newRig(t *testing.T) *rig {
+	r := bareRig(t)
+	r.remote = gittest.NewRemote(t)
+	r.remote.Push(map[string]string{"version": "1\n", "run.sh": runScript})
 	r.state = filepath.Join(r.host.Dir, "state")
 	r.must(os.Mkdir(r.state, 0o755))
 	for host, names := range services {
@@ -190,6 +197,10 @@ func (r *rig) until(what string, ok func(map[string]fleet.Entry) bool) {
 func TestUpdate(t *testing.T) {
 	r := newRig(t)
 	r.until("five services and three daemons are up", func(e map[string]fleet.Entry) bool { return len(e) == 8 })
+
+	if size := r.size(r.bin); size > 20e6 {
+		t.Errorf("the stripped binary has %d bytes, want at most 20 MB: see what links text/template or html/template", size)
+	}
 
 	// A pushed commit reaches every unit, gateway last by systemd's own clock.
 	rev := r.remote.Push(map[string]string{"version": "2\n"})
