@@ -51,12 +51,15 @@ const (
 // because a newer daemon may say more, and strict about whose ack it is. Text
 // is made fit for chat. It never panics.
 func DecodeAck(raw []byte) (Ack, error) {
-	if len(raw) > maxAckBytes {
-		return Ack{}, fmt.Errorf("decoding ack: %d bytes, the limit is %d", len(raw), maxAckBytes)
+	fields, r := scanObject(raw, maxAckBytes)
+	if r != nil {
+		return Ack{}, fmt.Errorf("decoding ack: %s", r.Detail)
 	}
 	var a Ack
-	if err := json.Unmarshal(raw, &a); err != nil {
-		return Ack{}, fmt.Errorf("decoding ack: %w", err)
+	for _, f := range fields {
+		if err := a.set(f); err != nil {
+			return Ack{}, fmt.Errorf("decoding ack: %s: %w", clip(f.key, 40), err)
+		}
 	}
 	i, err := fleet.ParseInstance(a.Instance)
 	switch {
@@ -82,6 +85,42 @@ func DecodeAck(raw []byte) (Ack, error) {
 		a.Journal[n] = oneLine(a.Journal[n], maxDetail)
 	}
 	return a, nil
+}
+
+// set decodes one field; an unknown one is ignored. It is written out, and not
+// left to reflection, because a collector decodes two acks for each instance
+// of a fleet while the operator waits.
+func (a *Ack) set(f field) (err error) {
+	var text *string
+	switch f.key {
+	case "id":
+		text = &a.ID
+	case "instance":
+		text = &a.Instance
+	case "phase":
+		text = (*string)(&a.Phase)
+	case "status":
+		text = (*string)(&a.Status)
+	case "detail":
+		text = &a.Detail
+	case "revision":
+		text = &a.Revision
+	case "invocation_id":
+		text = &a.InvocationID
+	case "trace_id":
+		text = &a.TraceID
+	case "version":
+		text = &a.Version
+	case "at":
+		a.At, err = decodeInt[fleet.Time](f.raw)
+		return err
+	case "journal":
+		return json.Unmarshal(f.raw, &a.Journal)
+	default: // host, too: the instance says it
+		return nil
+	}
+	*text, err = decodeString(f.raw)
+	return err
 }
 
 // oneLine makes s fit for a line of a chat or terminal: one line, no control

@@ -282,7 +282,9 @@ func (c *collector) hear(raw string) {
 		if e.final() && !was {
 			c.finals++
 		}
-		c.watch(Update{Kind: UpdateAck, Ack: &ack, Result: c.result(e)})
+		if c.req.Watch != nil {
+			c.watch(Update{Kind: UpdateAck, Ack: &ack, Result: c.result(e)})
+		}
 	}
 }
 

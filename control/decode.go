@@ -46,7 +46,7 @@ const maxGatewayWait = ReplyLife
 // same bytes have the same id for ever: guard a legacy op by its cooldown, not
 // by its id.
 func Decode(payload []byte, cfg *fleet.Config) (Op, error) {
-	fields, r := scanObject(payload)
+	fields, r := scanObject(payload, MaxOpBytes)
 	if r != nil {
 		return Op{}, r
 	}
@@ -166,8 +166,10 @@ func checkCommon(op *Op) *Reject {
 	if strings.TrimSpace(op.Target) == "" {
 		return &Reject{RejectField, "target is empty, which never means all"}
 	}
-	if _, err := fleet.ParseInstance(op.Args.Last); op.Args.Last != "" && err != nil {
-		return &Reject{RejectField, "args.last: " + err.Error()}
+	if op.Args.Last != "" {
+		if _, err := fleet.ParseInstance(op.Args.Last); err != nil {
+			return &Reject{RejectField, "args.last: " + err.Error()}
+		}
 	}
 	if rev := op.Args.Revision; rev != "" && !validRevision(rev) {
 		return &Reject{RejectField, fmt.Sprintf("args.revision %q is not a commit or ref name", clip(rev, 40))}
@@ -309,26 +311,43 @@ func decodeArgs(raw []byte, args *Args, unknown *string) error {
 	if string(raw) == "{}" {
 		return nil
 	}
-	fields, r := scanObject(raw)
+	fields, r := scanObject(raw, MaxOpBytes)
 	if r != nil {
 		return r
 	}
 	for _, f := range fields {
+		var err error
 		switch f.key {
-		case "gateway_deadline", "revision", "backward", "include_failed", "last":
+		case "gateway_deadline":
+			args.GatewayDeadline, err = decodeInt[fleet.Time](f.raw)
+		case "revision":
+			args.Revision, err = decodeString(f.raw)
+		case "backward":
+			args.Backward, err = decodeBool(f.raw)
+		case "include_failed":
+			args.IncludeFailed, err = decodeBool(f.raw)
+		case "last":
+			args.Last, err = decodeString(f.raw)
 		default:
 			if *unknown == "" {
 				*unknown = "args." + f.key
 			}
 		}
-	}
-	if *unknown != "" {
-		return nil
-	}
-	if err := json.Unmarshal(raw, args); err != nil {
-		return errors.New("a value of the wrong type")
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.key, err)
+		}
 	}
 	return nil
+}
+
+func decodeBool(raw []byte) (bool, error) {
+	switch string(raw) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, errors.New("want true or false")
 }
 
 // Encode writes op as it goes over the channel. With ReplyField set, the reply

@@ -23,7 +23,7 @@ func sampleReport() *Report {
 		return &r.Instances[len(r.Instances)-1]
 	}
 	for n := range 38 {
-		add(fmt.Sprintf("inference@h%d", n+1), ClassOK, Done, OK, "restarted").Revision = "0123456789abcdef"
+		add(fmt.Sprintf("inference@h%d", n+1), ClassOK, Done, OK, fmt.Sprintf("restarted in %dms", n)).Revision = "0123456789abcdef"
 	}
 	add("web@h2", ClassFailed, Done, Failed, "exited 50 ms after the start").Journal = []string{"panic: no config", "exit status 2"}
 	add("web@h3", ClassSilent, "", "", "DOWN, last heartbeat 5m ago")

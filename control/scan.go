@@ -14,16 +14,16 @@ type field struct {
 	raw []byte
 }
 
-// scanObject checks that payload is exactly one JSON object, valid UTF-8,
-// nested at most MaxOpDepth deep, with no key twice in any one object, and
-// returns its top-level fields in order.
+// scanObject checks that payload is exactly one JSON object of at most limit
+// bytes, valid UTF-8, nested at most MaxOpDepth deep, with no key twice in any
+// one object, and returns its top-level fields in order.
 //
 // Why not simply json.Unmarshal: it matches field names in any letter case and
 // lets the last one win, so that {"op":"pull","OP":"restart"} is a restart,
 // even with DisallowUnknownFields; and it replaces bad UTF-8 silently.
-func scanObject(payload []byte) ([]field, *Reject) {
-	if len(payload) > MaxOpBytes {
-		return nil, &Reject{RejectTooLarge, strconv.Itoa(len(payload)) + " bytes, the limit is " + strconv.Itoa(MaxOpBytes)}
+func scanObject(payload []byte, limit int) ([]field, *Reject) {
+	if len(payload) > limit {
+		return nil, &Reject{RejectTooLarge, strconv.Itoa(len(payload)) + " bytes, the limit is " + strconv.Itoa(limit)}
 	}
 	if !utf8.Valid(payload) {
 		return nil, &Reject{RejectUTF8, "not valid UTF-8"}
@@ -71,11 +71,15 @@ func (s *scanner) value(depth int) *Reject {
 	case '"':
 		s.str()
 	default: // number, true, false, null
-		for s.i < len(s.b) && !bytes.ContainsRune([]byte(",]} \t\r\n"), rune(s.b[s.i])) {
+		for s.i < len(s.b) && !endsScalar(s.b[s.i]) {
 			s.i++
 		}
 	}
 	return nil
+}
+
+func endsScalar(c byte) bool {
+	return c == ',' || c == '}' || c == ']' || c == ' ' || c == '\n' || c == '\t' || c == '\r'
 }
 
 // str walks a string and returns it with its quotes.
@@ -112,19 +116,17 @@ func (s *scanner) object(depth int, fields *[]field) *Reject {
 	if depth > MaxOpDepth {
 		return &Reject{RejectDepth, "nested deeper than " + strconv.Itoa(MaxOpDepth)}
 	}
-	seen := make(map[string]struct{}, 12)
+	var seen keySet
 	s.i++
 	for s.space(); s.b[s.i] != '}'; s.space() {
 		if s.b[s.i] == ',' {
 			s.i++
 			s.space()
 		}
-		key := unquote(s.str())
-		folded := foldKey(key)
-		if _, ok := seen[folded]; ok {
+		key := keyName(s.str())
+		if !seen.add(foldKey(key)) {
 			return &Reject{RejectDuplicateKey, "key " + strconv.Quote(clip(key, 40)) + " twice, letter case aside"}
 		}
-		seen[folded] = struct{}{}
 		s.space()
 		s.i++ // the colon
 		s.space()
@@ -140,6 +142,37 @@ func (s *scanner) object(depth int, fields *[]field) *Reject {
 	return nil
 }
 
+// keySet holds the keys of one object: a list while they are few, as in every
+// honest op, and a map when they are many, so that 16 KiB of keys cost no more
+// than they should.
+type keySet struct {
+	few  [16]string
+	n    int
+	many map[string]bool
+}
+
+// add reports false when key was there before.
+func (s *keySet) add(key string) bool {
+	for _, k := range s.few[:s.n] {
+		if k == key {
+			return false
+		}
+	}
+	if s.n < len(s.few) {
+		s.few[s.n] = key
+		s.n++
+		return true
+	}
+	if s.many[key] {
+		return false
+	}
+	if s.many == nil {
+		s.many = map[string]bool{}
+	}
+	s.many[key] = true
+	return true
+}
+
 // unquote decodes a JSON string literal.
 func unquote(lit []byte) string {
 	if bytes.IndexByte(lit, '\\') < 0 {
@@ -148,6 +181,27 @@ func unquote(lit []byte) string {
 	var s string
 	_ = json.Unmarshal(lit, &s) // json.Valid approved it
 	return s
+}
+
+// keyName decodes the literal of a key; those of the protocol without
+// allocating.
+func keyName(lit []byte) string {
+	if name, ok := protocolKeys[string(lit)]; ok {
+		return name
+	}
+	return unquote(lit)
+}
+
+var protocolKeys = map[string]string{}
+
+func init() {
+	for _, k := range []string{
+		"v", "id", "op", "target", "requested_by", "trace_id", "issued_at", "expires_at", "args", "auth",
+		"gateway_deadline", "revision", "backward", "last", "include_failed",
+		"instance", "host", "phase", "status", "detail", "invocation_id", "at", "version", "journal",
+	} {
+		protocolKeys[`"`+k+`"`] = k
+	}
 }
 
 // foldKey maps every spelling that encoding/json would take for the same field

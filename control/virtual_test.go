@@ -26,6 +26,7 @@ func TestInVirtualTime(t *testing.T) {
 		lockRunsOut(t, r, n, fake)
 		holderDies(t, r, fake)
 		late(t, r, fake)
+		dispatched(t, r, fake)
 	})
 }
 
