@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,13 +86,13 @@ func (r *rig) daemon(host string, fake *fakeHost) *rigDaemon {
 	cfg.Host = host
 	fake.checkout("/srv/app")
 	fake.checkout("/srv/gw")
-	tokens := 0
+	var tokens atomic.Int64
 	return &rigDaemon{
 		Daemon: &Daemon{
 			Config: &cfg, Version: "v-test", Exec: fake.exec, Tree: fake, Units: fake,
 			Identity: Identity{
 				Host: host, PID: 100, MachineID: "machine-" + host, InvocationID: "inv-" + host,
-				Token: func() string { tokens++; return fmt.Sprintf("%s%024d", host, tokens) },
+				Token: func() string { return fmt.Sprintf("%s%024d", host, tokens.Add(1)) },
 				Wall:  time.Now,
 			},
 			Metrics: &Metrics{}, Log: slog.New(slog.NewTextHandler(logTo{r.t}, nil)),

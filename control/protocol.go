@@ -149,6 +149,6 @@ type Identity struct {
 	MachineID    string
 	BootID       string
 	InvocationID string           // of the process's own systemd unit, "" outside one
-	Token        func() string    // random, at least 128 bits, [0-9a-z]
+	Token        func() string    // random, at least 128 bits, [0-9a-z]; safe for concurrent use
 	Wall         func() time.Time // only to judge a signature's age
 }

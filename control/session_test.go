@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -120,8 +121,9 @@ func TestNotReadyWhileRefused(t *testing.T) {
 	s.Do("acl", "setuser", "default", "resetchannels")
 	r := newRig(t, s.Addr, nil)
 	d := r.daemon("h1", newFakeHost())
+	var mu sync.Mutex
 	var states []string
-	d.Notify = func(s string) { states = append(states, s) }
+	d.Notify = func(s string) { mu.Lock(); defer mu.Unlock(); states = append(states, s) }
 	d.begin(r)
 	select {
 	case <-d.Ready():

@@ -1,0 +1,170 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+func (r *run) run(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	r.stopping = ctx
+	ops, endOps := context.WithCancel(context.WithoutCancel(ctx))
+	defer endOps()
+	last, endAcks := context.WithCancel(context.WithoutCancel(ctx))
+	defer endAcks()
+	r.ops, r.last = ops, last
+
+	r.status("starting")
+	r.repair(ctx)
+
+	var listening, working sync.WaitGroup
+	listening.Go(func() { r.session.run(ctx) })
+	r.status("waiting for redis")
+	if err := r.join(ctx); err != nil {
+		fail(err)
+	} else if ctx.Err() == nil {
+		listening.Go(func() { r.decideAll(ctx) })
+		listening.Go(func() { r.heartbeats(ctx) })
+		listening.Go(func() { r.reportReturn(ctx) })
+		for _, i := range r.instances {
+			working.Go(func() { r.work(i) })
+		}
+		close(r.readyChan())
+		r.notify("READY=1")
+		r.status("subscribed, serving %d services", len(r.instances))
+		<-ctx.Done()
+	}
+
+	r.notify("STOPPING=1")
+	listening.Wait()
+	done := make(chan struct{})
+	go func() { defer close(done); working.Wait() }()
+	if !waitFor(done, r.tuning.StopGrace) {
+		r.log.Warn("running ops take too long, ending them", "grace", r.tuning.StopGrace)
+		endOps()
+		if !waitFor(done, stopAcks) {
+			endAcks()
+		}
+	}
+	<-done
+	r.reportLeft()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// stopAcks is what the ends of killed ops may take to be reported: less than
+// what is left of a TimeoutStopSec of 90 s after the stop grace and 10 s for
+// the processes to die.
+const stopAcks = 15 * time.Second
+
+// join waits for the first subscription and enters the registry. It fails only
+// for what no patience mends.
+func (r *run) join(ctx context.Context) error {
+	select {
+	case <-r.subscribed:
+	case <-ctx.Done():
+		return nil
+	}
+	lastErr := ""
+	for n := 0; ; n++ {
+		err := r.enter(ctx)
+		if err == nil || ctx.Err() != nil || errors.Is(err, errTwoHosts) {
+			return err
+		}
+		if err.Error() != lastErr {
+			lastErr = err.Error()
+			r.log.Warn("cannot enter the registry, trying again", "err", err)
+		}
+		if !sleep(ctx, backoff(r.tuning.BackoffFirst, r.tuning.BackoffMost, n, r.name, n)) {
+			return nil
+		}
+	}
+}
+
+func (r *run) readyChan() chan struct{} {
+	r.Ready()
+	return r.ready
+}
+
+// receive takes a message from the session's reader, which must not wait.
+func (r *run) receive(m message) {
+	r.metrics.add(metricReceived, 1)
+	if len(m.payload) > MaxOpBytes {
+		// Counted here, so that not even one waits in the intake.
+		r.metrics.refused(RejectTooLarge)
+		r.log.Warn("message is too large, ignored", "bytes", len(m.payload), "limit", MaxOpBytes)
+		return
+	}
+	size := int64(len(m.payload))
+	if r.waiting.Add(size) <= intakeBytes {
+		select {
+		case r.intake <- m:
+			return
+		default:
+		}
+	}
+	r.waiting.Add(-size)
+	r.metrics.add(metricOverflow, 1)
+}
+
+// intakeBytes bounds what waits to be decided on, whatever the size of each.
+const intakeBytes = 4 << 20
+
+// confirmed is called by the session's reader at each confirmed subscription.
+func (r *run) confirmed(first bool) {
+	r.metrics.add(metricSubscribed, 1)
+	r.metrics.set(metricListening, 1)
+	if first {
+		close(r.subscribed)
+		return
+	}
+	r.beat.soon()
+}
+
+// alive feeds systemd's watchdog: the reader's loop is getting on, whether
+// Redis is there or not.
+func (r *run) alive() {
+	if now := time.Now(); now.Sub(r.lastFed) >= watchdogEvery {
+		r.lastFed = now
+		r.notify("WATCHDOG=1")
+		select {
+		case <-r.subscribed:
+		default:
+			// READY is only said when subscribed, and Redis may be long in
+			// coming after a power failure: that is no failed start.
+			r.notify("EXTEND_TIMEOUT_USEC=60000000")
+		}
+	}
+}
+
+// watchdogEvery suits a WatchdogSec of 30 s: the reader gets on at least every
+// SilenceClose (12 s) and a failing attempt takes less.
+const watchdogEvery = 4 * time.Second
+
+func (r *run) notify(state string) {
+	if r.Notify != nil {
+		r.Notify(state)
+	}
+}
+
+func (r *run) status(format string, args ...any) {
+	r.notify("STATUS=" + fmt.Sprintf(format, args...))
+}
+
+// waitFor waits until done is closed, for at most d.
+func waitFor(done <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
+}
