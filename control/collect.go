@@ -51,9 +51,12 @@ type collector struct {
 	releasedAt   time.Time
 	unattributed []string // text answers that name nobody
 	openLegacy   int      // legacy instances that no answer names
+	garbage      int      // answers that could not be used
 	finals       int      // instances that have said their last word
 	notes        []string
-	ended        time.Time
+
+	garbageSample string
+	ended         time.Time
 }
 
 // entry is what is known of one instance.
@@ -262,17 +265,24 @@ func (c *collector) hear(raw string) {
 	ack, text, err := c.legacy.decodeReply(raw)
 	switch {
 	case err != nil:
-		c.notef("an answer could not be read: %s", oneLine(err.Error(), maxDetail))
+		c.discard(err.Error())
+		return
+	case text && ack.Instance == "" && len(c.unattributed) == maxStrangers:
+		c.discard("too many texts that name nobody")
 		return
 	case text && ack.Instance == "":
 		c.unattributed = append(c.unattributed, ack.Detail)
 		c.watch(Update{Kind: UpdateText, Ack: &ack})
 		return
 	case !text && ack.ID != c.id:
-		c.notef("%s answered to another op (%s)", ack.Instance, oneLine(ack.ID, 40))
+		c.discard(ack.Instance + " answered to another op, " + oneLine(ack.ID, 40))
 		return
 	}
 	e := c.byName[ack.Instance]
+	if e == nil && len(c.entries) == len(c.plan.Instances)+maxStrangers {
+		c.discard("too many unexpected instances, the next is " + ack.Instance)
+		return
+	}
 	if e == nil {
 		e = c.unexpected(ack, text)
 		c.add(e)
@@ -285,6 +295,17 @@ func (c *collector) hear(raw string) {
 		if c.req.Watch != nil {
 			c.watch(Update{Kind: UpdateAck, Ack: &ack, Result: c.result(e)})
 		}
+	}
+}
+
+// maxStrangers bounds what is kept of answers that nobody expected: whoever can
+// write to a reply list can fill it.
+const maxStrangers = 1000
+
+// discard counts an answer that says nothing, and keeps the first as a sample.
+func (c *collector) discard(why string) {
+	if c.garbage++; c.garbage == 1 {
+		c.garbageSample = oneLine(why, maxDetail)
 	}
 }
 

@@ -74,6 +74,9 @@ func (d *Dispatcher) Dispatch(ctx context.Context, req Request, send func(ctx co
 	err = c.run(ctx)
 	report := c.report(ctx, op)
 	d.recordOutcome(ctx, report)
+	if trouble := report.Err(); trouble != nil {
+		d.log().Warn("op did not succeed everywhere", "op", op.ID, "err", trouble)
+	}
 	if sendErr := sendAll(context.WithoutCancel(ctx), send, report.Text()); err == nil && sendErr != nil {
 		err = fmt.Errorf("sending the report of op %s: %w", op.ID, sendErr)
 	}

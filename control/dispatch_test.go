@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -301,6 +302,55 @@ func TestDispatchUnexpectedAndLate(t *testing.T) {
 	}
 	if i := resultOf(t, r, "web@h2"); !i.Late || i.Unknown {
 		t.Errorf("web@h2: %+v; want it marked late", i)
+	}
+}
+
+// What cannot be read is said, and whoever floods a reply list with strangers
+// fills no memory.
+func TestDispatchSaysWhatItCouldNotRead(t *testing.T) {
+	f := newStubFleet(t, "web@h1")
+	f.client.HSet(t.Context(), f.cfg.Keys().Live(), "../x", "{}")
+	f.serve(func(op Op) {
+		key := f.cfg.Keys().Reply(op.ID)
+		pipe := f.client.Pipeline()
+		for n := range 3 * maxStrangers {
+			pipe.RPush(context.Background(), key, fmt.Sprintf(`{"id":"%s","instance":"web@x%d","phase":"done","status":"ok"}`, op.ID, n), "hello")
+		}
+		if _, err := pipe.Exec(context.Background()); err != nil {
+			t.Error(err)
+		}
+		f.accept(op, "web@h1")
+		f.done(op, OK, "web@h1")
+	})
+	r, err := f.d.Dispatch(t.Context(), Request{Op: OpPing, Target: "web"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := resultOf(t, r, "web@h1"); i.Class != ClassOK {
+		t.Errorf("web@h1: %+v", i)
+	}
+	if len(r.Instances) != 1+maxStrangers || len(r.Unattributed) != maxStrangers {
+		t.Errorf("%d instances, %d texts; want them bounded", len(r.Instances), len(r.Unattributed))
+	}
+	notes := strings.Join(r.Notes, "\n")
+	if !strings.Contains(notes, "1 of the registry's entries") || !strings.Contains(notes, "4000 answers could not be used") {
+		t.Errorf("notes %q; want what could not be read", notes)
+	}
+}
+
+func TestDispatchExpectVersion(t *testing.T) {
+	f := newStubFleet(t, "web@h1", "web@h2")
+	f.serve(func(op Op) {
+		f.push(op, Ack{Instance: "web@h1", Phase: Done, Status: OK, Version: "v2"})
+		f.push(op, Ack{Instance: "web@h2", Phase: Done, Status: OK, Version: "v1"})
+	})
+	r, err := f.d.Dispatch(t.Context(), Request{Op: OpPing, Target: "web", ExpectVersion: "v2"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantClasses(t, r, map[Class][]string{ClassOK: {"web@h1"}, ClassFailed: {"web@h2"}})
+	if d := resultOf(t, r, "web@h2").Detail; !strings.Contains(d, "runs sgfleet v1, expected v2") || r.ExitCode() != ExitFailed {
+		t.Errorf("exit %d, %q", r.ExitCode(), d)
 	}
 }
 

@@ -12,13 +12,14 @@ import (
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
-// historyLength is about how many entries the history keeps: two an op.
+// historyLength is about how many entries the history keeps: two or three an op.
 const historyLength = 10_000
 
 // The kinds of entries of the history.
 const (
-	historyOp      = "op"      // about to be published
-	historyOutcome = "outcome" // what it came to
+	historyOp       = "op"       // about to be published
+	historyDecision = "decision" // what the gateways were told
+	historyOutcome  = "outcome"  // what it came to
 )
 
 // recordOp samples Redis TIME and, in the same round trip, writes op to the
@@ -41,6 +42,11 @@ func (d *Dispatcher) recordOp(ctx context.Context, op Op, expected int) (now fle
 		return 0, nil, fmt.Errorf("asking Redis for its time: %w", clusterAdvice(err))
 	}
 	return fleet.TimeOf(clock.Val()), add.Err(), nil
+}
+
+// recordDecision writes what the gateways were told.
+func (d *Dispatcher) recordDecision(ctx context.Context, id, decision string) error {
+	return d.Client.XAdd(ctx, d.historyEntry("kind", historyDecision, "id", id, "decision", decision)).Err()
 }
 
 // recordOutcome writes what an op came to. A failure is noted in the report.

@@ -21,6 +21,7 @@ func (c *collector) report(ctx context.Context, op Op) *Report {
 	if c.readErr != nil {
 		r.notef("acks could not be read at the end: %s", oneLine(c.readErr.Error(), maxDetail))
 	}
+	c.noteGarbage(r)
 	c.openLegacy = c.countOpenLegacy()
 	for _, e := range c.entries {
 		res := c.result(e)
@@ -35,6 +36,17 @@ func (c *collector) report(ctx context.Context, op Op) *Report {
 	c.noteRevisions(r)
 	r.finish()
 	return r
+}
+
+// noteGarbage says what could not be read, if there was any.
+func (c *collector) noteGarbage(r *Report) {
+	if n := len(c.plan.Registry.Malformed); n > 0 {
+		r.notef("%d of the registry's entries could not be read, so that instances may be missing here: %s",
+			n, oneLine(c.plan.Registry.Malformed[0].Error(), maxDetail))
+	}
+	if c.garbage > 0 {
+		r.notef("%s could not be used: %s", count(c.garbage, "answer"), c.garbageSample)
+	}
 }
 
 // beatsNow reads the registry when an instance needs explaining; otherwise,
@@ -91,6 +103,10 @@ func (c *collector) result(e *entry) Result {
 		res.Phase, res.Status, res.Detail = last.Phase, last.Status, last.Detail
 		res.Revision, res.InvocationID = last.Revision, last.InvocationID
 		res.Version, res.Journal = last.Version, last.Journal
+	}
+	if want := c.req.ExpectVersion; want != "" && res.Class == ClassOK && res.Version != want {
+		res.Class, res.Status = ClassFailed, Failed
+		res.Detail = "runs sgfleet " + cmp.Or(res.Version, "of an unknown version") + ", expected " + want
 	}
 	return res
 }

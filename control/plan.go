@@ -43,6 +43,10 @@ type Request struct {
 	TraceID     string // carried along, for the caller's own logs
 	Args        Args   // GatewayDeadline is filled in by the Dispatcher
 
+	// ExpectVersion, when not empty, makes a failure of every ok answer by
+	// another version of sgfleet. Only a ping's answers carry one.
+	ExpectVersion string
+
 	// Only, when not empty, narrows Target to these instances and addresses
 	// each by name: a retry of those that did not succeed.
 	Only []string

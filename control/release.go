@@ -28,6 +28,9 @@ func (c *collector) writeRelease(ctx context.Context, what string) {
 		return
 	}
 	c.release, c.releasedAt = what, time.Now()
+	if err := c.d.recordDecision(ctx, c.id, what); err != nil {
+		c.d.log().Warn("the history could not be written", "op", c.id, "err", err)
+	}
 	c.watch(Update{Kind: UpdateReleased, Release: what})
 }
 
