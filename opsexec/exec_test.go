@@ -282,6 +282,7 @@ func TestChatLine(t *testing.T) {
 		{"fetch https://user:hunter2@example.org/x.git failed", "fetch https://***@example.org/x.git failed"},
 		{"ssh://deploy@example.org and me@example.org", "ssh://***@example.org and me@example.org"},
 		{"the key is sesame, sesame!", "the key is ***, ***!"},
+		{"the key is ses\x00a\u200bme", "the key is ***"},
 		{strings.Repeat("é", MaxChatLine+1), strings.Repeat("é", MaxChatLine-1) + "…"},
 	}
 	for _, tt := range tests {
