@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -69,23 +67,12 @@ func (p *puller) locked(ctx context.Context, fl Lock) PullResult {
 		r.Summary += " (" + mended + ")"
 	}
 	if len(p.o.AfterPull) > 0 {
-		if _, err := g.command(ctx, inCheckout(p.c.Real, p.o.AfterPull)); err != nil {
+		if _, err := g.command(ctx, p.o.AfterPull); err != nil {
 			r.OK = false
 			r.Summary = fmt.Sprintf("%s, but after_pull failed: %v", t.summary(), err)
 		}
 	}
 	return r
-}
-
-// inCheckout makes a program that is named by a relative path ("bin/install")
-// one of the checkout's own.
-func inCheckout(dir string, argv []string) []string {
-	if filepath.IsAbs(argv[0]) || !strings.Contains(argv[0], "/") {
-		return argv
-	}
-	argv = slices.Clone(argv)
-	argv[0] = filepath.Join(dir, argv[0])
-	return argv
 }
 
 // failed fills in a result that err ended.

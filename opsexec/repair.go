@@ -26,8 +26,8 @@ type RepairOptions struct {
 // Repair puts a checkout right whose pull was interrupted (the daemon was
 // killed, the power failed): dead lock files are removed and the tree goes back
 // to the revision before that pull. Call it when a daemon starts. It waits for
-// a running pull until ctx ends. done says what it did, "" when nothing was
-// wrong.
+// a running pull until ctx ends; a repair that it has begun it also ends, within
+// a minute. done says what it did, "" when nothing was wrong.
 func Repair(ctx context.Context, dir string, o RepairOptions) (done string, err error) {
 	p, err := newPuller(dir, PullOptions{Env: o.Env, Exec: o.Exec, Tree: o.Tree})
 	if err != nil {
@@ -47,6 +47,7 @@ func Repair(ctx context.Context, dir string, o RepairOptions) (done string, err 
 		return "", fmt.Errorf("repairing %s: %w", dir, err)
 	}
 	if m != nil {
+		ctx = context.WithoutCancel(ctx)
 		g := p.git.under(fl, repairTimeout)
 		st, err := g.status(ctx)
 		if err == nil {

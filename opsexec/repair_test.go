@@ -92,6 +92,18 @@ func TestInterruptedPullIsRepaired(t *testing.T) {
 		}
 		checkTidy(t, dir)
 	})
+	t.Run("at_start-up_though_time_is_up", func(t *testing.T) {
+		_, dir, old, _ := tornCheckout(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		exec := func(c context.Context, cmd Cmd) (Result, error) {
+			cancel()
+			return OSExec(c, cmd)
+		}
+		if _, err := Repair(ctx, dir, RepairOptions{Exec: exec}); err != nil || gittest.Head(t, dir) != old {
+			t.Errorf("error %v, HEAD %s, want %s", err, gittest.Head(t, dir), old)
+		}
+		checkTidy(t, dir)
+	})
 	t.Run("stale_index_lock_alone", func(t *testing.T) {
 		dir := gittest.NewRemote(t).Clone()
 		write(t, "", dir, ".git/index.lock")
@@ -176,8 +188,11 @@ func TestKilledMergeIsUndoneAtOnce(t *testing.T) {
 
 // kills is how many pulls TestKilledPullsHeal kills.
 func kills() int {
-	if os.Getenv("SGFLEET_SOAK") != "" {
+	switch {
+	case os.Getenv("SGFLEET_SOAK") != "":
 		return 1000
+	case testing.Short():
+		return 5
 	}
 	return 25
 }
