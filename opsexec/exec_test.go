@@ -231,8 +231,10 @@ func TestOSExecLockIsInherited(t *testing.T) {
 			if inherit {
 				cmd.Lock = l
 			}
-			ended := make(chan error, 1)
-			go func() { _, err := OSExec(t.Context(), cmd); ended <- err }()
+			p, err := startProcess(t.Context(), cmd) // the first half of OSExec
+			if err != nil {
+				t.Fatal(err)
+			}
 			eventually(t, "the command's start", exists(dir, "up"))
 			if err := l.Unlock(); err != nil {
 				t.Fatal(err)
@@ -250,7 +252,7 @@ func TestOSExecLockIsInherited(t *testing.T) {
 				other.Unlock()
 			}
 			write(t, "", dir, "end")
-			if err := <-ended; err != nil {
+			if _, err := p.wait(t.Context(), cmd); err != nil {
 				t.Error(err)
 			}
 			other, err = OSTree{}.Lock(t.Context(), c, Exclusive)
