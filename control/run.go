@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/sgfleet/sgfleet/opsexec"
 )
 
 func (r *run) run(ctx context.Context) error {
@@ -154,7 +156,8 @@ func (r *run) notify(state string) {
 }
 
 func (r *run) status(format string, args ...any) {
-	r.notify("STATUS=" + fmt.Sprintf(format, args...))
+	// One line: a newline in an error's text would begin another assignment.
+	r.notify("STATUS=" + opsexec.ChatLine(fmt.Sprintf(format, args...)))
 }
 
 // waitFor waits until done is closed, for at most d.

@@ -61,6 +61,10 @@ type hostDaemon struct {
 	metrics  *control.Metrics
 }
 
+// slowestBeat is how long a healthy daemon may go without feeding systemd's
+// watchdog: its reader waits 12 s for a silent Redis before it gets on.
+const slowestBeat = 12 * time.Second
+
 var errReload = errors.New("config reloaded")
 
 func (h *hostDaemon) run(ctx context.Context) error {
@@ -72,6 +76,11 @@ func (h *hostDaemon) run(ctx context.Context) error {
 		// The heap is about 2 MB and grows by a heartbeat at a time: collecting
 		// four times as often costs nothing that can be measured.
 		debug.SetGCPercent(25)
+	}
+	if every, err := systemd.WatchdogInterval(); err != nil {
+		h.log.Warn("watchdog", "err", err)
+	} else if every > 0 && every < slowestBeat {
+		h.log.Warn("the unit's WatchdogSec is too short: systemd may kill this daemon while it waits for redis", "is", 2*every, "needs", 2*slowestBeat)
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)

@@ -13,18 +13,7 @@ import (
 const (
 	Ready    = daemon.SdNotifyReady    // it does its work
 	Stopping = daemon.SdNotifyStopping // it is on its way out
-	Watchdog = daemon.SdNotifyWatchdog // it is alive
 )
-
-// Status is a line for systemctl status.
-func Status(line string) string {
-	return "STATUS=" + strings.Map(func(r rune) rune {
-		if r < ' ' { // a newline would begin another assignment
-			return ' '
-		}
-		return r
-	}, line)
-}
 
 // Reloading says that the configuration is being read again; [Ready] ends
 // that. Type=notify-reload (systemd 253) insists on the clock in the same
@@ -37,8 +26,8 @@ func Reloading() string {
 	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, ts.Nano()/1000)
 }
 
-// Notify sends states to the manager in one datagram. Outside a unit of
-// Type=notify it does nothing.
+// Notify sends states ("READY=1", "STATUS=…", "WATCHDOG=1") to the manager in
+// one datagram. Outside a unit of Type=notify it does nothing.
 func Notify(states ...string) error {
 	if _, err := daemon.SdNotify(false, strings.Join(states, "\n")); err != nil {
 		return fmt.Errorf("notifying systemd: %w", err)
@@ -46,7 +35,7 @@ func Notify(states ...string) error {
 	return nil
 }
 
-// WatchdogInterval is how often to say [Watchdog]: half of what the unit
+// WatchdogInterval is how often WATCHDOG=1 must be said: half of what the unit
 // allows, 0 when it has no watchdog.
 func WatchdogInterval() (time.Duration, error) {
 	d, err := daemon.SdWatchdogEnabled(false)

@@ -58,7 +58,7 @@ func service() int {
 		<-term
 		return 0
 	}
-	if err := Notify(Ready, Status("serving")); err != nil {
+	if err := Notify(Ready, "STATUS=serving"); err != nil {
 		fmt.Println(err)
 		return 1
 	}
