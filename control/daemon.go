@@ -99,6 +99,7 @@ type run struct {
 	clock     *clock
 	session   *session
 	intake    chan message
+	finals    chan answer
 	waiting   atomic.Int64 // bytes in the intake
 	seen      recent
 	cooldowns cooldowns
@@ -151,6 +152,7 @@ func (d *Daemon) newRun() (*run, error) {
 	}
 	r.name = r.instances[len(r.instances)-1].name
 	r.intake = make(chan message, r.tuning.IntakeSize)
+	r.finals = make(chan answer, batchSize)
 	r.beat = newBeat(len(r.instances))
 	r.cooldowns.cooldown.Every = d.Config.Cooldown.D()
 	r.session = &session{

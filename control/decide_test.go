@@ -165,7 +165,7 @@ func TestRejects(t *testing.T) {
 			r.publish(op)
 			return 1
 		}},
-		RejectBusy: {status: Busy, prepare: func(d *rigDaemon) { d.Tuning.QueueLength = 1; d.Config.Splay = fleet.Duration(time.Minute) }, provoke: func(r *rig, op Op) int {
+		RejectBusy: {status: Busy, prepare: func(d *rigDaemon) { d.Tuning.QueueLength = 1; d.Config.Splay = fleet.Duration(24 * time.Hour) }, provoke: func(r *rig, op Op) int {
 			for range 3 { // one with the worker, one in the queue
 				r.send(OpRestart, "web")
 			}

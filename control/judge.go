@@ -12,9 +12,9 @@ import (
 
 // judge asks Redis what the remaining steps need (its time, the holds, the
 // replay guards) in one round trip and takes the candidates through them.
-func (r *run) judge(ctx context.Context, ask []*candidate) (accepted []*job, refused []answer) {
+func (r *run) judge(ctx context.Context, ask []*candidate) (accepted []*job, answers []answer) {
 	no := func(c *candidate, reason RejectReason, format string, args ...any) {
-		refused = append(refused, r.refusal(&c.job, statusOf[reason], reason, fmt.Sprintf(format, args...)))
+		answers = append(answers, r.refusal(&c.job, statusOf[reason], reason, fmt.Sprintf(format, args...)))
 	}
 	fresh := ask[:0]
 	for _, c := range ask {
@@ -31,7 +31,7 @@ func (r *run) judge(ctx context.Context, ask []*candidate) (accepted []*job, ref
 		for _, c := range fresh {
 			no(c, RejectGuard, "holds and replays could not be checked: %v", err)
 		}
-		return nil, refused
+		return nil, answers
 	}
 	room := map[*instance]int{}
 	for _, c := range fresh {
@@ -50,6 +50,12 @@ func (r *run) judge(ctx context.Context, ask []*candidate) (accepted []*job, ref
 			no(c, RejectDuplicate, "this op was received before")
 			continue
 		}
+		if r.Config.Mode == fleet.ModeObserve {
+			a := r.ack(c.inst, c.op, Done, Skipped, fmt.Sprintf("would %s %s", c.op.Op, c.inst.Unit))
+			r.metrics.done(c.op.Op, a.Status)
+			answers = append(answers, answer{c.op, a})
+			continue
+		}
 		if _, ok := room[c.inst]; !ok {
 			room[c.inst] = cap(c.inst.queue) - len(c.inst.queue)
 		}
@@ -65,7 +71,7 @@ func (r *run) judge(ctx context.Context, ask []*candidate) (accepted []*job, ref
 		room[c.inst]--
 		accepted = append(accepted, &c.job)
 	}
-	return accepted, refused
+	return accepted, answers
 }
 
 // ask is judge's one round trip. own reports whether a candidate's replay guard

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sgfleet/sgfleet/fleet"
 	"github.com/sgfleet/sgfleet/opsexec"
 )
 
@@ -62,9 +61,6 @@ func (r *run) do(j *job) (a Ack, begun bool) {
 		r.metrics.refused(RejectExpired)
 		return t.ack(Refused, Expired, "expired: waited %s too long for its turn", now.Sub(j.op.ExpiresAt).Round(time.Millisecond)), true
 	}
-	if r.Config.Mode == fleet.ModeObserve {
-		return t.ack(Done, Skipped, "would %s %s", j.op.Op, j.inst.Unit), true
-	}
 	if r.waits(j) {
 		release, why := r.awaitRelease(r.stopping, j)
 		switch release {
@@ -86,26 +82,47 @@ func (r *run) do(j *job) (a Ack, begun bool) {
 	return spec.act(r.ops, t), true
 }
 
-// finish ends the cooldown or starts it, counts, and reports. A final ack is
-// pushed again and again for a while: the op is done and its sender waits.
+// finish ends the cooldown or starts it, counts, and has the final ack sent.
 func (r *run) finish(j *job, a Ack) {
 	began := a.Status == OK || a.Status == Joined || a.Status == Pending
 	r.cooldowns.end(j, began)
 	r.metrics.done(j.op.Op, a.Status)
 	r.log.Info("op ends", "op", j.op.ID, "name", j.op.Op, "instance", j.inst.name, "status", a.Status, "detail", a.Detail)
 	r.beat.soon()
-	if err := r.report(answer{j.op, a}); err != nil {
-		r.metrics.add(metricAcksLost, 1)
-		r.log.Error("final ack not confirmed by redis", "op", j.op.ID, "instance", j.inst.name, "err", err)
+	r.finals <- answer{j.op, a}
+}
+
+// reportAll sends the final acks of all workers, those that have come together
+// while the last ones were on their way in one MULTI: a host whose services end
+// at once needs one connection for that, not one for each.
+func (r *run) reportAll() {
+	for a := range r.finals {
+		batch := []answer{a}
+		for more := true; more && len(batch) < batchSize; {
+			select {
+			case a, ok := <-r.finals:
+				if more = ok; ok {
+					batch = append(batch, a)
+				}
+			default:
+				more = false
+			}
+		}
+		if err := r.report(batch); err != nil {
+			r.metrics.add(metricAcksLost, int64(len(batch)))
+			r.log.Error("final acks not confirmed by redis", "acks", len(batch), "first", batch[0].ack.Instance, "err", err)
+		}
 	}
 }
 
-func (r *run) report(a answer) error {
+// report pushes final acks again and again for a while: the ops are done, and
+// their senders wait.
+func (r *run) report(batch []answer) error {
 	ctx, cancel := context.WithTimeout(r.last, r.tuning.DoneTimeout)
 	defer cancel()
 	for n := 0; ; n++ {
-		err := r.Client.push(ctx, r.tuning.AckTimeout, r.keys, []answer{a})
-		if err == nil || !sleep(ctx, backoff(r.tuning.BackoffFirst, r.tuning.BackoffMost, n, a.ack.Instance, n)) {
+		err := r.Client.push(ctx, r.tuning.AckTimeout, r.keys, batch)
+		if err == nil || !sleep(ctx, backoff(r.tuning.BackoffFirst, r.tuning.BackoffMost, n, r.name, n)) {
 			return err
 		}
 	}

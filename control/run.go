@@ -23,7 +23,7 @@ func (r *run) run(ctx context.Context) error {
 	r.status("starting")
 	r.repair(ctx)
 
-	var listening, working sync.WaitGroup
+	var listening, working, reporting sync.WaitGroup
 	listening.Go(func() { r.session.run(ctx) })
 	r.status("waiting for redis")
 	if err := r.join(ctx); err != nil {
@@ -35,6 +35,7 @@ func (r *run) run(ctx context.Context) error {
 		for _, i := range r.instances {
 			working.Go(func() { r.work(i) })
 		}
+		reporting.Go(r.reportAll)
 		close(r.readyChan())
 		r.notify("READY=1")
 		r.status("subscribed, serving %d services", len(r.instances))
@@ -43,16 +44,16 @@ func (r *run) run(ctx context.Context) error {
 
 	r.notify("STOPPING=1")
 	listening.Wait()
-	done := make(chan struct{})
-	go func() { defer close(done); working.Wait() }()
-	if !waitFor(done, r.tuning.StopGrace) {
+	if worked := ended(&working); !waitFor(worked, r.tuning.StopGrace) {
 		r.log.Warn("running ops take too long, ending them", "grace", r.tuning.StopGrace)
 		endOps()
-		if !waitFor(done, stopAcks) {
-			endAcks()
-		}
+		<-worked
 	}
-	<-done
+	close(r.finals)
+	if reported := ended(&reporting); !waitFor(reported, stopAcks) {
+		endAcks()
+		<-reported
+	}
 	r.reportLeft()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -60,10 +61,17 @@ func (r *run) run(ctx context.Context) error {
 	return nil
 }
 
-// stopAcks is what the ends of killed ops may take to be reported: less than
-// what is left of a TimeoutStopSec of 90 s after the stop grace and 10 s for
-// the processes to die.
-const stopAcks = 15 * time.Second
+// stopAcks is what the last acks may take. A few seconds for the reader to end,
+// the stop grace (50 s), 15 s for a killed git to die and this are less than a
+// TimeoutStopSec of 90 s.
+const stopAcks = 10 * time.Second
+
+// ended returns a channel that is closed when wg is done.
+func ended(wg *sync.WaitGroup) <-chan struct{} {
+	done := make(chan struct{})
+	go func() { defer close(done); wg.Wait() }()
+	return done
+}
 
 // join waits for the first subscription and enters the registry. It fails only
 // for what no patience mends.
