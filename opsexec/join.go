@@ -37,9 +37,9 @@ func (p *puller) alone(ctx context.Context, why error) PullResult {
 }
 
 // patience is how long others are waited for: a dead holder's lock has ended
-// by then, and so has a live one's pull.
+// by then, and so has a live one's pull, and two polls have seen it.
 func (p *puller) patience() time.Duration {
-	return max(p.o.LockTTL, p.o.Timeout+DefaultGrace) + pullSlack
+	return max(p.o.LockTTL, p.o.Timeout+DefaultGrace) + 2*joinPoll
 }
 
 func (p *puller) flock(ctx context.Context, until time.Time) (Lock, error) {

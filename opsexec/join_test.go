@@ -233,7 +233,7 @@ func TestForeignHolderIsWaitedOut(t *testing.T) {
 	inBubble(t, "for_ever", func(t *testing.T, h *host) {
 		h.server.hold(foreign, time.Hour)
 		got := h.pull(t.Context(), "svc0@h1", PullOptions{OpID: "op1"})
-		checkResult(t, "busy", got, PullResult{Busy: true, Summary: "busy: legacy-bot has been pulling for 1m40s"})
+		checkResult(t, "busy", got, PullResult{Busy: true, Summary: "busy: legacy-bot has been pulling for 1m31s"})
 	})
 }
 
