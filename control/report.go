@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -168,8 +169,10 @@ func (i Result) words() string {
 			s = "refused (" + s + ")"
 		}
 	}
-	if i.Detail != "" {
-		s += ": " + i.Detail
+	// A refusal's detail begins with the step that refused, mostly named as
+	// its status is.
+	if d := strings.TrimPrefix(i.Detail, string(i.Status)+": "); d != "" {
+		s += ": " + d
 	}
 	if i.Unknown {
 		s += " [not expected]"

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -127,6 +126,9 @@ func initialConfig(units []foundUnit, prefix, redis string) string {
 	var strange []string // units of no known tier
 	for _, u := range units {
 		name := strings.TrimSuffix(strings.TrimPrefix(u.Name, prefix), ".service")
+		if name == fleet.DaemonService {
+			continue // the daemon itself is no service of the fleet
+		}
 		s := service{checkout: u.Checkout}
 		if base, index, ok := strings.Cut(name, "@"); ok { // copies of a template
 			n, err := strconv.Atoi(index)
@@ -186,7 +188,7 @@ func initialConfig(units []foundUnit, prefix, redis string) string {
 	if len(checkouts) > 0 {
 		p("\n# after_pull runs once per host and pull, before anything is restarted:\n# checkouts:\n")
 		for _, c := range slices.Sorted(maps.Keys(checkouts)) {
-			p("#   %s:\n#     after_pull: [%s]\n", yamlString(c), path.Join(c, "bin/install-requirements"))
+			p("#   %s:\n#     after_pull: [bin/install-requirements]\n", yamlString(c))
 		}
 	}
 	return b.String()

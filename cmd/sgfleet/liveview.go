@@ -148,8 +148,8 @@ func markOf(r control.Result) mark {
 func (v *liveView) ack(u control.Update) {
 	m := markOf(u.Result)
 	line := u.Result.Instance + " " + string(u.Result.Status)
-	if u.Result.Detail != "" {
-		line += ": " + u.Result.Detail
+	if d := strings.TrimPrefix(u.Result.Detail, string(u.Result.Status)+": "); d != "" {
+		line += ": " + d
 	}
 	if v.set(u.Result.Instance, m) && (m >= refused || !v.tty && m >= done) {
 		v.say(m, line)

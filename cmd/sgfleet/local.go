@@ -134,6 +134,7 @@ func (l *localRun) one(ctx context.Context, s fleet.LocalService) localResult {
 	if l.cfg.Mode == fleet.ModeObserve {
 		return say(control.ClassOK, "skipped", "would "+l.op+" (mode: observe)")
 	}
+	did := ""
 	if l.op != control.OpRestart {
 		p, status := l.pull(ctx, s)
 		r.Revision = p.New
@@ -147,13 +148,16 @@ func (l *localRun) one(ctx context.Context, s fleet.LocalService) localResult {
 		case l.op == control.OpPull:
 			return say(control.ClassOK, status, p.Summary)
 		}
+		if p.Summary != "" {
+			did = p.Summary + "; "
+		}
 	}
 	res, err := l.restart(ctx, s)
 	if err != nil {
 		return say(control.ClassRefused, "busy", err.Error())
 	}
 	r.InvocationID, r.Journal = res.After.InvocationID, append(r.Journal, res.Journal...)
-	return say(restartClass(res.Status), string(res.Status), res.Summary)
+	return say(restartClass(res.Status), string(res.Status), did+res.Summary)
 }
 
 // pull pulls the service's checkout, each once.

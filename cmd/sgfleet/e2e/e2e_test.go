@@ -238,6 +238,7 @@ func TestUpdate(t *testing.T) {
 	t.Run("stopped", r.with(testStopped))
 	t.Run("self", r.with(testSelfRestart))
 	t.Run("reload", r.with(testReload))
+	t.Run("local", r.with(testLocal))
 	t.Run("silent", r.with(testSilent))
 }
 
@@ -328,6 +329,65 @@ func testReload(r *rig) {
 	r.until("web@hc acts", func(e map[string]fleet.Entry) bool { return e["web@hc"].Mode == fleet.ModeAct })
 	if now := r.host.Property("hc-sgfleet", "MainPID"); now != pid {
 		r.Errorf("reloading made a new process: %s, was %s", now, pid)
+	}
+}
+
+// inside runs sgfleet on the host itself, as its administrator would.
+func (r *rig) inside(wantExit int, args ...string) (out string) {
+	r.Helper()
+	argv := append([]string{"env", "SGFLEET_CONFIG=" + filepath.Join(r.host.Dir, "ha", "config.yaml"), "HOME=" + r.host.Dir, r.bin}, args...)
+	cmd := r.host.Command(r.Context(), argv...)
+	b, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		r.Fatal(err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != wantExit {
+		r.Fatalf("sgfleet %s on the host: exit %d, want %d\n%s", strings.Join(args, " "), got, wantExit, b)
+	}
+	return string(b)
+}
+
+// testLocal: what needs no Redis works on the host itself, with the same
+// truth, and leaves a line in the journal.
+func testLocal(r *rig) {
+	rev := r.remote.Push(map[string]string{"version": "3\n"})
+	out := r.inside(0, "update", "all", "--local", "--yes")
+	if strings.Index(out, "web@ha") > strings.Index(out, "gateway@ha") || r.entered("ha-gateway") < r.entered("ha-web") {
+		r.Errorf("the gateway did not go last:\n%s", out)
+	}
+	if head := gittest.Head(r.T, filepath.Join(r.host.Dir, "ha", "app")); head != rev || r.version("ha-web") != "3" || r.version("ha-gateway") != "3" {
+		r.Errorf("checkout at %s, want %s; web runs %q, gateway %q, want 3", head, rev, r.version("ha-web"), r.version("ha-gateway"))
+	}
+	flag := filepath.Join(r.state, "ha-web.broken")
+	r.must(os.WriteFile(flag, nil, 0o644))
+	if out := r.inside(3, "restart", "web", "--local", "--yes"); !strings.Contains(out, "no module named llama") {
+		r.Errorf("no journal lines:\n%s", out)
+	}
+	r.must(os.Remove(flag))
+	r.inside(0, "restart", "web", "--local", "--include-failed", "--yes")
+	r.inside(6, "restart", "web", "--local")
+	r.inside(5, "restart", "inference", "--local", "--yes")
+
+	r.host.SyncJournal()
+	if out := r.inside(0, "logs", "web", "-o", "jsonl", "--cursor-file", r.host.Dir+"/cursor"); !strings.Contains(out, `"instance":"web@ha"`) {
+		r.Errorf("logs: %s", out)
+	}
+	if out := r.inside(0, "logs", "web", "--cursor-file", r.host.Dir+"/cursor"); strings.Contains(out, "web@ha") {
+		r.Errorf("logs after the cursor print what was printed:\n%s", out)
+	}
+	cmd := r.host.Command(r.Context(), "journalctl", "-t", "sgfleet", "-o", "cat")
+	if b, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(b), "sgfleet update --local by ") {
+		r.Errorf("no record in the journal: %v\n%s", err, b)
+	}
+
+	out = r.inside(0, "config", "init", "--prefix", "ha-")
+	for _, want := range []string{"gateway:", "web:", "checkout: " + r.host.Dir + "/ha/app"} {
+		if !strings.Contains(out, want) {
+			r.Errorf("config init does not say %q:\n%s", want, out)
+		}
+	}
+	if out := r.inside(0, "doctor"); !strings.Contains(out, "ha-sgfleet.service is active") {
+		r.Errorf("doctor: %s", out)
 	}
 }
 
