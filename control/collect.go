@@ -12,11 +12,15 @@ import (
 // How often the reply list is read. A fixed 5 ms trebles the time that 100
 // acks take; 1 ms while they flow costs nothing measurable, and an op that
 // waits for a slow service need not ask more often than five times a second.
+// In between, the wait is a share of the silence so far, and so adds no more
+// than that share to the time that an ack takes. (Doubling it would add up to
+// the whole of it.)
 const (
-	paceMin   = time.Millisecond
-	paceMax   = 200 * time.Millisecond
-	paceError = 250 * time.Millisecond
-	readPage  = 1000 // entries of one LRANGE
+	quietShare = 16
+	paceMin    = time.Millisecond
+	paceMax    = 200 * time.Millisecond
+	paceError  = 250 * time.Millisecond
+	readPage   = 1000 // entries of one LRANGE
 )
 
 // What [Report.Published] says.
@@ -94,7 +98,7 @@ func (c *collector) run(ctx context.Context) error {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	pace := paceMin
+	pace, heard := paceMin, c.start
 	for {
 		select {
 		case <-ctx.Done():
@@ -110,9 +114,9 @@ func (c *collector) run(ctx context.Context) error {
 		case err != nil:
 			pace = paceError
 		case n > 0:
-			pace = paceMin
+			pace, heard = paceMin, now
 		default:
-			pace = min(pace*2, paceMax)
+			pace = min(max(paceMin, now.Sub(heard)/quietShare), paceMax)
 		}
 		if c.step(ctx, now) {
 			return nil
