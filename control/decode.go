@@ -3,11 +3,14 @@ package control
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+	"unicode"
 
 	"github.com/oklog/ulid/v2"
 
@@ -223,6 +226,67 @@ func legacyID(payload []byte) string {
 	return ulid.ULID(sum[:16]).String()
 }
 
+// validReplyKey keeps a legacy op from making daemons write to any key but a
+// reply list.
+func validReplyKey(key, prefix string) bool {
+	rest, ok := strings.CutPrefix(key, prefix)
+	if !ok || rest == "" || len(key) > maxReplyKey {
+		return false
+	}
+	for _, c := range []byte(rest) {
+		if !nameByte(c) && c != ':' {
+			return false
+		}
+	}
+	return true
+}
+
+// validID reports whether id is a ULID as [Op] writes it: 26 upper-case
+// characters of Crockford's base 32, the first at most 7.
+func validID(id string) bool {
+	if len(id) != OpIDLength || id[0] > '7' {
+		return false
+	}
+	for _, c := range []byte(id) {
+		if !(c >= '0' && c <= '9' || c >= 'A' && c <= 'Z') || c == 'I' || c == 'L' || c == 'O' || c == 'U' {
+			return false
+		}
+	}
+	return true
+}
+
+// validRevision accepts a commit id or a ref name, nothing that git could take
+// for an option or a range.
+func validRevision(rev string) bool {
+	if rev[0] == '-' || rev[0] == '.' || rev[0] == '/' || strings.Contains(rev, "..") || len(rev) > maxRevision {
+		return false
+	}
+	for _, c := range []byte(rev) {
+		if !nameByte(c) && c != '/' && c != '+' {
+			return false
+		}
+	}
+	return true
+}
+
+func nameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
+}
+
+// printable reports whether s holds neither control nor format characters:
+// what it names is shown on terminals and in chats, where those reorder or
+// hide text.
+func printable(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' {
+			return !strings.ContainsFunc(s, func(r rune) bool {
+				return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
+			})
+		}
+	}
+	return true
+}
+
 func decodeString(raw []byte) (string, error) {
 	if raw[0] != '"' {
 		return "", errors.New("want a string")
@@ -284,4 +348,31 @@ func decodeBool(raw []byte) (bool, error) {
 		return false, nil
 	}
 	return false, errors.New("want true or false")
+}
+
+// Encode writes op as it goes over the channel. With ReplyField set, the reply
+// key is written under that name as well, for legacy peers.
+func (op Op) Encode() ([]byte, error) {
+	b, err := json.Marshal(op)
+	if err != nil {
+		return nil, fmt.Errorf("encoding op %s: %w", op.ID, err)
+	}
+	if op.ReplyField != "" {
+		name, _ := json.Marshal(op.ReplyField) // strings always encode
+		key, _ := json.Marshal(op.ReplyKey)
+		b = slices.Concat(b[:len(b)-1], []byte(","), name, []byte(":"), key, []byte("}"))
+	}
+	if len(b) > MaxOpBytes {
+		return nil, fmt.Errorf("encoding op %s: %d bytes, the limit is %d: name a tier or use a * glob instead of a long list", op.ID, len(b), MaxOpBytes)
+	}
+	return b, nil
+}
+
+// newID makes an op id from Redis time and a random token.
+func newID(at fleet.Time, token string) string {
+	sum := sha256.Sum256([]byte(token))
+	var id ulid.ULID
+	_ = id.SetTime(uint64(at) / uint64(time.Millisecond/time.Microsecond)) // fails from the year 10889
+	_ = id.SetEntropy(sum[:10])
+	return id.String()
 }

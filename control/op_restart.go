@@ -21,7 +21,7 @@ func (t *task) restart(ctx context.Context, pulled string) Ack {
 	if t.inst.self {
 		return t.restartSelf(ctx, pulled)
 	}
-	unlock, busy := t.shareCheckout()
+	unlock, busy := t.shareCheckout(ctx)
 	if busy != "" {
 		return t.ack(Refused, Busy, "%s", join(pulled, busy))
 	}
@@ -58,9 +58,8 @@ var restartStatus = map[opsexec.RestartStatus]Status{
 
 // shareCheckout waits until no pull of the service's checkout is running and
 // keeps the next one off until unlock. A checkout that cannot be looked at does
-// not keep its service from being restarted. A daemon that stops does not wait:
-// nothing has begun yet.
-func (t *task) shareCheckout() (unlock func(), busy string) {
+// not keep its service from being restarted.
+func (t *task) shareCheckout(ctx context.Context) (unlock func(), busy string) {
 	if t.inst.Checkout == "" {
 		return func() {}, ""
 	}
@@ -68,12 +67,10 @@ func (t *task) shareCheckout() (unlock func(), busy string) {
 	if err != nil {
 		return func() {}, ""
 	}
-	ctx, cancel := context.WithTimeout(t.run.stopping, t.run.tuning.RestartWait)
+	ctx, cancel := context.WithTimeout(ctx, t.run.tuning.RestartWait)
 	defer cancel()
 	l, err := t.run.Tree.Lock(ctx, c, opsexec.Shared)
 	switch {
-	case err != nil && t.run.stopping.Err() != nil:
-		return nil, "not restarted: the daemon is stopping"
 	case errors.Is(err, opsexec.ErrLocked):
 		return nil, fmt.Sprintf("not restarted: a pull of %s has been running for %v", t.inst.Checkout, t.run.tuning.RestartWait)
 	case err != nil:

@@ -43,12 +43,12 @@ func (t *task) restartSelf(ctx context.Context, pulled string) Ack {
 		InvocationID: r.Identity.InvocationID, PID: r.Identity.PID,
 	}
 	if r.BeforeSelfRestart != nil {
-		rec.Note = r.BeforeSelfRestart(r.stopping, *t.op)
+		rec.Note = r.BeforeSelfRestart(ctx, *t.op)
 	}
 	if r.stopping.Err() != nil {
 		return t.ack(Done, Failed, "%s", join(pulled, "not restarted: the daemon is being stopped"))
 	}
-	unlock, busy := t.shareCheckout()
+	unlock, busy := t.shareCheckout(ctx)
 	if busy != "" {
 		return t.ack(Refused, Busy, "%s", join(pulled, busy))
 	}

@@ -89,22 +89,6 @@ func TestRedisRestartsAndIsFlushed(t *testing.T) {
 	}
 }
 
-// TestHugeMessage: Redis itself cuts off a subscriber that is sent more than its
-// output buffer may hold; it must come back.
-func TestHugeMessage(t *testing.T) {
-	t.Parallel()
-	s := redistest.Start(t)
-	r := newRig(t, s.Addr, nil)
-	d := r.start(r.daemon("h1", newFakeHost()))
-	for _, size := range []int{1 << 20, 40 << 20} {
-		r.publishRaw(make([]byte, size))
-		r.hearsAgain(3 * time.Second)
-	}
-	if got := d.Metrics.Refused(RejectTooLarge); got < 1 {
-		t.Errorf("got %d messages refused as too large, want at least the one that got through", got)
-	}
-}
-
 // TestSubscribeRefused revokes the channel from a daemon's ACL user: Redis then
 // answers SUBSCRIBE with NOPERM and leaves the connection open, which go-redis
 // takes for a good subscription.

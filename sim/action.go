@@ -107,7 +107,7 @@ func (w Where) validate(p *Plan) []Problem {
 		out = append(out, Problem{Field: "pick", Message: err.Error()})
 	}
 	out = append(out, validHost(p, "host", w.Host)...)
-	if names := p.InstanceNames(); w.Service != "" && !slices.Contains(names, w.Service) {
+	if names := append(p.InstanceNames(), p.daemonNames()...); w.Service != "" && !slices.Contains(names, w.Service) {
 		out = append(out, Problem{
 			Field: "service", Message: fmt.Sprintf("instance %q is not in the fleet", w.Service),
 			Value: w.Service, Known: names,
@@ -116,6 +116,17 @@ func (w Where) validate(p *Plan) []Problem {
 	if w.Target != "" {
 		if _, err := p.Target(w.Target); err != nil {
 			out = append(out, Problem{Field: "target", Message: err.Error()})
+		}
+	}
+	return out
+}
+
+// daemonNames returns the names that host daemons are addressed by.
+func (p *Plan) daemonNames() []string {
+	var out []string
+	for _, h := range p.Hosts {
+		if h.Shape == "" || h.Shape == DaemonHost {
+			out = append(out, fleet.Instance{Service: fleet.DaemonService, Host: h.Name}.String())
 		}
 	}
 	return out

@@ -344,7 +344,8 @@ func (d *decoder) integer(n ast.Node, path string) (int64, bool) {
 // bare seconds.
 func (d *decoder) duration(n ast.Node, path string, bare bool) (time.Duration, bool) {
 	s := scalarText(n)
-	if dur, err := time.ParseDuration(s); err == nil && dur >= 0 && s != "" {
+	signed := strings.HasSuffix(path, ".by") || strings.HasSuffix(path, ".clock_skew") // a clock may be behind
+	if dur, err := time.ParseDuration(s); err == nil && (dur >= 0 || signed) && s != "" {
 		if _, isNumber := n.(*ast.IntegerNode); !isNumber || dur == 0 {
 			return dur, true
 		}

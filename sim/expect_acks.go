@@ -98,8 +98,5 @@ func (r *Record) diedEarly(o *opRecord, name string) bool {
 	if l == nil || l.end >= 0 && r.at(l.end) < r.at(o.published())+control.MaxOpLife {
 		return true
 	}
-	delivered := slices.ContainsFunc(r.Events[o.published():], func(e Event) bool {
-		return e.Kind == EvDelivered && e.Op == o.name && e.Actor == m.process
-	})
-	return !delivered || r.muted(m, r.at(o.published()), r.at(o.published())+ackPatience)
+	return !r.heard(o, m.process) || r.muted(m, r.at(o.published()), r.at(o.published())+ackPatience)
 }

@@ -1,5 +1,7 @@
 package sim
 
+import "github.com/sgfleet/sgfleet/control"
+
 func init() {
 	registerInvariant(Invariant{
 		Name:  "at_most_once",
@@ -13,11 +15,10 @@ func judgeAtMostOnce(r *Record, op *opRecord) Finding {
 	var f Finding
 	first := map[string]restart{}
 	for _, rs := range r.restarts {
-		if op != nil && rs.op != op {
+		if op != nil && rs.op != op || rs.raw {
 			continue
 		}
 		f.Armed++
-		m := r.members[rs.instance]
 		if rs.op == nil {
 			f.violate(r.seqs(rs.at), "%s was restarted by %s although no op had reached it", rs.instance, rs.process)
 			continue
@@ -29,8 +30,8 @@ func judgeAtMostOnce(r *Record, op *opRecord) Finding {
 			continue
 		}
 		first[key] = rs
-		if !rs.open && r.final(rs.op, rs.instance) >= 0 && m != nil && r.Events[r.final(rs.op, rs.instance)].Attr("text") != "true" {
-			f.violate(r.seqs(rs.op.published(), r.accepted(rs.op, rs.instance), r.final(rs.op, rs.instance), rs.at),
+		if fin := r.firstAck(rs.op, rs.instance, control.Done); !rs.open && fin >= 0 && fin < rs.at {
+			f.violate(r.seqs(rs.op.published(), r.accepted(rs.op, rs.instance), fin, rs.at),
 				"%s was restarted for %s after it had given its last word on it", rs.instance, rs.op.name)
 		}
 	}

@@ -20,13 +20,12 @@ func judgeGatewayLast(r *Record, op *opRecord) Finding {
 	for _, rs := range r.restarts {
 		o := rs.op
 		m := r.members[rs.instance]
-		if o == nil || op != nil && o != op || m == nil || !cfg.IsGateway(m.Tier) || !o.restartsOn() || o.published() < 0 {
+		if o == nil || rs.raw || op != nil && o != op || m == nil || !cfg.IsGateway(m.Tier) || !o.restartsOn() || o.published() < 0 {
 			continue
 		}
 		pub := r.Events[o.published()]
-		if ms, _ := strconv.ParseInt(pub.Attr("gateway_deadline_ms"), 10, 64); ms > 0 && r.at(rs.at) >= time.Duration(ms)*time.Millisecond {
-			continue // the publisher must be dead by then
-		}
+		ms, _ := strconv.ParseInt(pub.Attr("gateway_deadline_ms"), 10, 64)
+		late := ms > 0 && r.at(rs.at) >= time.Duration(ms)*time.Millisecond // the publisher must be dead by then
 		armed := false
 		for _, other := range r.targets(o) {
 			if cfg.IsGateway(other.Tier) || len(o.acks[other.name]) == 0 {
@@ -39,6 +38,7 @@ func judgeGatewayLast(r *Record, op *opRecord) Finding {
 			armed = true
 			done := r.final(o, other.name)
 			switch {
+			case late:
 			case acc > rs.at && r.at(rs.at) < pub.T+cfg.ControlReplyTimeout.D():
 				f.violate(r.seqs(o.published(), rs.at, acc), "gateway %s was restarted for %s before %s had even accepted it", rs.instance, o.name, other.name)
 			case acc < rs.at && (done < 0 || done > rs.at) && !r.pastDeadline(other, acc, rs.at):

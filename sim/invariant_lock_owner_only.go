@@ -29,7 +29,7 @@ func judgeLockOwnerOnly(r *Record, _ *opRecord) Finding {
 				f.violate(r.seqs(lock, i), "%s released the lock %s that %s (%s) held", e.Actor, e.Attr("key"), own.Actor, owner)
 				continue
 			}
-			if p := r.runningPull(e.Attr("path"), e.Host, owner, i); p != nil && r.at(p.start) >= r.at(lock) {
+			if p := r.runningPull(e.Attr("path"), e.Host, owner, i); p != nil && p.start > lock && p.git > i {
 				f.violate(r.seqs(lock, p.start, i), "the lock %s of %s was released while its pull was still running", e.Attr("key"), owner)
 			}
 		}

@@ -6,7 +6,7 @@ func init() {
 	registerInvariant(Invariant{
 		Name:  "no_replay",
 		Help:  "an op reaches live subscribers only: who was down, deaf or not yet born when it was published never acts on it",
-		Armed: "instances that an op selects but that were not subscribed when it was published, or whose daemon was restarted after",
+		Armed: "instances that an op selects but that it never reached, or whose daemon ended after it did",
 		Judge: judgeNoReplay,
 	})
 }
@@ -19,9 +19,7 @@ func judgeNoReplay(r *Record, op *opRecord) Finding {
 			continue
 		}
 		for _, m := range r.targets(o) {
-			l := r.lifeAt(m.process, pub)
-			deaf := l == nil || l.subscribed < 0 || l.subscribed > pub
-			if deaf || l.end >= 0 {
+			if l := r.lifeAt(m.process, pub); l == nil || l.end >= 0 || !r.heard(o, m.process) {
 				f.Armed++
 			}
 		}
@@ -46,6 +44,9 @@ func judgeNoReplay(r *Record, op *opRecord) Finding {
 			instance, what, o.name, process, o.name)
 	}
 	for _, rs := range r.restarts {
+		if rs.raw {
+			continue
+		}
 		judge(rs.op, rs.at, rs.process, rs.instance, "was restarted")
 	}
 	for _, p := range r.pulls {
@@ -62,4 +63,11 @@ func judgeNoReplay(r *Record, op *opRecord) Finding {
 		}
 	}
 	return f
+}
+
+// heard reports whether op o ever reached a process.
+func (r *Record) heard(o *opRecord, process string) bool {
+	return slices.ContainsFunc(r.Events[o.published():], func(e Event) bool {
+		return e.Kind == EvDelivered && e.Op == o.name && e.Actor == process
+	})
 }

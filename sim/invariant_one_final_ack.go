@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sgfleet/sgfleet/control"
@@ -43,13 +44,7 @@ func judgeOneFinalAck(r *Record, op *opRecord) Finding {
 			if r.final(o, name) >= 0 {
 				continue
 			}
-			due := r.at(acc) + m.doneTimeout + r.Scenario.Config.LockTTL.D()
-			for _, x := range r.restarts {
-				if x.op == o && x.instance == name && x.done >= 0 {
-					due = r.at(x.done) + r.Scenario.Config.TierSettle(m.Tier)
-				}
-			}
-			if r.muted(m, due, due+ackPatience) || r.end < due+ackPatience || r.Scenario.Config.IsGateway(m.Tier) && rs < 0 {
+			if r.excused(o, m, acc) || r.Scenario.Config.IsGateway(m.Tier) && rs < 0 {
 				continue
 			}
 			f.violate(r.seqs(o.published(), acc, rs), "%s accepted %s and its daemon %s lived on, but it never said what became of it", name, o.name, m.process)
@@ -72,7 +67,7 @@ func (r *Record) conflictingAcks(o *opRecord, name string) Finding {
 		if control.Phase(e.Attr("phase")) != control.Done {
 			continue
 		}
-		if first >= 0 && r.Events[first].Attr("status") != e.Attr("status") {
+		if first >= 0 && r.Events[first].Attr("status") != e.Attr("status") && !r.nextLife(name, first, i) {
 			f.violate(r.seqs(o.published(), first, i), "%s answered %s twice, first %s, then %s", name, o.name, r.Events[first].Attr("status"), e.Attr("status"))
 			return f
 		}
@@ -83,33 +78,88 @@ func (r *Record) conflictingAcks(o *opRecord, name string) Finding {
 	return f
 }
 
-// muted reports whether something kept m from reaching Redis between from and
-// to: a fault of the network or of Redis itself, a freeze, or the end of its
-// daemon.
+// nextLife reports whether the process of a self-restarting instance began a
+// new life between two events. Its note about a restart that did not happen may
+// reach Redis late, behind a partition; the next life then finds a new
+// invocation and says ok where the one before said failed. The first word is
+// the one that counts.
+func (r *Record) nextLife(name string, from, to int) bool {
+	return slices.ContainsFunc(r.processes[name], func(l life) bool { return l.boot > from && l.boot < to })
+}
+
+// excused reports whether m, which never said what became of o, had no chance
+// to: its word is due when its restart is over, and it tries for a minute.
+func (r *Record) excused(o *opRecord, m *member, acc int) bool {
+	for _, x := range r.restarts {
+		if x.op == o && x.instance == m.name && x.done >= 0 {
+			due := r.at(x.done) + r.Scenario.Config.TierSettle(m.Tier)
+			return r.end < due+ackPatience || !r.clear(m, due, min(due+time.Minute, r.end))
+		}
+	}
+	// It did not act: when it knew that is not in the log.
+	latest := r.at(acc) + m.doneTimeout + r.Scenario.Config.LockTTL.D() + time.Minute
+	return r.end < latest || r.muted(m, r.at(acc), latest)
+}
+
+// clear reports whether m could reach Redis for ackPatience on end, some time
+// between from and to.
+func (r *Record) clear(m *member, from, to time.Duration) bool {
+	at := from
+	for _, q := range r.mutings(m) {
+		if q.to <= at || q.from >= to {
+			continue
+		}
+		if q.from-at >= ackPatience {
+			return true
+		}
+		at = max(at, q.to)
+	}
+	return to-at >= ackPatience
+}
+
+// muted reports whether something kept m from reaching Redis at any time
+// between from and to.
 func (r *Record) muted(m *member, from, to time.Duration) bool {
-	began := map[int]time.Duration{} // Seq of a fault → when it began
+	return slices.ContainsFunc(r.mutings(m), func(q span) bool { return q.from < to && q.to > from })
+}
+
+// span is a stretch of time.
+type span struct{ from, to time.Duration }
+
+// mutings are the times at which m could not reach Redis, by their beginning: a
+// fault of its host's network, of Redis itself, a freeze, or the end of its
+// daemon.
+func (r *Record) mutings(m *member) []span {
+	var out []span
+	faults := map[int]int{} // Seq of a fault → index in out
+	down := -1
 	for _, e := range r.Events {
 		switch e.Kind {
 		case EvFault:
-			switch e.Attr("action") {
-			case "partition", "redis", "freeze", "slow_consumer", "crash", "leave", "stop_unit", "kill_lock_holder":
-				began[e.Seq] = e.T
+			if !slices.Contains([]string{"partition", "freeze", "slow_consumer", "crash", "leave", "kill_lock_holder", "redis"}, e.Attr("action")) {
+				continue
+			}
+			if hosts := splitNames(e.Attr("hosts")); len(hosts) == 0 || slices.Contains(hosts, m.Host) {
+				faults[e.Seq] = len(out)
+				out = append(out, span{e.T, r.end + 1})
 			}
 		case EvHealed:
-			if t, ok := began[e.Cause]; ok && t < to && e.T > from {
-				return true
+			if k, ok := faults[e.Cause]; ok {
+				out[k].to = e.T
 			}
-			delete(began, e.Cause)
-		case EvRedis, EvCrash, EvExit:
-			if e.T >= from-ackPatience && e.T <= to && (e.Kind == EvRedis || e.Actor == m.process) {
-				return true
+		case EvRedis:
+			switch what := e.Attr("what"); {
+			case down < 0 && slices.Contains([]string{"down", "readonly", "oom", "stalled"}, what):
+				down = len(out)
+				out = append(out, span{e.T, r.end + 1})
+			case down >= 0 && slices.Contains([]string{"up", "writable", "resumed"}, what):
+				out[down].to, down = e.T, -1
+			}
+		case EvCrash, EvExit:
+			if e.Actor == m.process {
+				out = append(out, span{e.T, e.T + ackPatience})
 			}
 		}
 	}
-	for _, t := range began {
-		if t < to {
-			return true
-		}
-	}
-	return false
+	return out
 }

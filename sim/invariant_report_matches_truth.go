@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sgfleet/sgfleet/control"
+	"github.com/sgfleet/sgfleet/fleet"
 )
 
 func init() {
@@ -51,21 +52,29 @@ func judgeReport(r *Record, op *opRecord) Finding {
 	return f
 }
 
-// knownBefore reports whether the registry had heard of name before o was
+// knownBefore reports whether the registry had to know name when o was
 // dispatched: only then can a report be blamed for leaving it out.
 func (r *Record) knownBefore(name string, o *opRecord) bool {
+	known, lost := false, time.Duration(-1)
 	for i, e := range r.Events {
 		if o.dispatch >= 0 && i >= o.dispatch {
-			return false
+			break
 		}
-		switch {
-		case e.Kind == EvHeartbeat && e.Instance == name:
-			return true
-		case e.Kind == EvRedis && (e.Attr("what") == "flushed" || e.Attr("what") == "failover" || e.Attr("what") == "down"):
-			return false // the registry may be gone
+		switch e.Kind {
+		case EvHeartbeat:
+			known = known || e.Instance == name
+		case EvLeave:
+			known = known && e.Host != r.members[name].Host
+		case EvRedis:
+			lost = e.T // the registry may be gone with it, until the next heartbeats
 		}
 	}
-	return false
+	if lost < 0 {
+		return known
+	}
+	l := r.lifeAt(r.members[name].process, o.dispatch)
+	patience := fleet.MissedBeats*r.Scenario.Config.HeartbeatInterval.D() + ackPatience
+	return known && r.at(o.dispatch) > lost+patience && l != nil && r.at(o.dispatch) > r.at(l.boot)+patience
 }
 
 // lie compares what a report says of one instance with what happened; "" when

@@ -8,7 +8,7 @@ func init() {
 		Judge: func(r *Record, op *opRecord) Finding {
 			var f Finding
 			for _, rs := range r.restarts {
-				if !rs.self || op != nil && rs.op != op || rs.op == nil {
+				if !rs.self || rs.raw || op != nil && rs.op != op || rs.op == nil {
 					continue
 				}
 				f.Armed++

@@ -35,7 +35,7 @@ func judgeTargetsOnly(r *Record, op *opRecord) Finding {
 		}
 	}
 	for _, rs := range r.restarts {
-		if sel, ok := selected[rs.op]; ok && !sel[rs.instance] {
+		if sel, ok := selected[rs.op]; ok && !rs.raw && !sel[rs.instance] {
 			f.violate(r.seqs(rs.op.published(), rs.at), "%s was restarted for %s, whose target %q does not select it", rs.instance, rs.op.name, rs.op.target)
 		}
 	}

@@ -151,10 +151,17 @@ func seedRun(out Output) SeedRun {
 	return r.Run
 }
 
-// RunSeed runs one seed and returns its whole event log; commands adds every
-// Redis command to it.
-func RunSeed(ctx context.Context, sc *Scenario, seed int64, commands bool, redisURL string) (SeedRun, []Event, error) {
-	job, left := sc.job(seed, seedJob{Events: true, Commands: commands, RedisURL: redisURL}), true
+// SeedOptions say how one seed is run for its event log.
+type SeedOptions struct {
+	Commands bool   // log every Redis command, too
+	RedisURL string // run in real time against the server there
+	Threads  int    // of the worker; 0 means 1
+}
+
+// RunSeed runs one seed and returns its whole event log.
+func RunSeed(ctx context.Context, sc *Scenario, seed int64, o SeedOptions) (SeedRun, []Event, error) {
+	job, left := sc.job(seed, seedJob{Events: true, Commands: o.Commands, RedisURL: o.RedisURL}), true
+	job.Procs = o.Threads
 	var run SeedRun
 	var events []Event
 	err := Pool{Workers: 1}.Run(ctx, func() (Job, bool) {

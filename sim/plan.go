@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"path"
@@ -201,7 +202,14 @@ func (p *Plan) HostNames() []string {
 func (p *Plan) OperatorConfig() *fleet.Config {
 	c := *p.Config
 	c.Host, c.Services, c.Checkouts = "operator", map[string]fleet.Service{}, nil
+	c.Legacy.Instances = slices.Clone(c.Legacy.Instances)
 	for i := range p.Hosts {
+		if p.Hosts[i].Shape == DaemonLegacy {
+			for _, l := range p.HostConfig(&p.Hosts[i]).LocalServices(p.Hosts[i].Name) {
+				c.Legacy.Instances = append(c.Legacy.Instances, l.Instance.String())
+			}
+			c.Legacy.AckPattern = cmp.Or(c.Legacy.AckPattern, legacyAckPattern)
+		}
 		for name, s := range p.Hosts[i].Services {
 			if _, known := c.Services[name]; !known {
 				c.Services[name] = s

@@ -70,11 +70,15 @@ type restart struct {
 	self     bool
 	op       *opRecord // on whose behalf; nil when no op explains it
 	open     bool      // the instance had accepted op and not yet reported on it
+	// raw: a message without an id had reached its process, or the process is
+	// the original system's; our promises do not bind it.
+	raw bool
 }
 
 // pull is one pull of a checkout: from its marker to the marker's removal.
 type pull struct {
 	start, end int // indices; end −1 when the run ended before
+	git        int // index of its last git command's end, 0 before the first
 	host, path string
 	by         string
 	ok         bool
@@ -209,35 +213,28 @@ func splitNames(s string) []string {
 // attribute says on behalf of which op each restart and pull was done: the
 // first op of its kind that the instance had accepted and not yet acted on.
 func (r *Record) attribute() {
-	open := map[string][]*opRecord{} // instance → accepted, not final
-	acted := map[string]bool{}       // instance + op
-	delivered := map[string]*opRecord{}
-	running := map[string]int{} // host + path → index in pulls
+	a := &attribution{
+		open: map[string][]*opRecord{}, acted: map[string]bool{}, delivered: map[string]*opRecord{}, raw: map[string]int{},
+		running: map[string]int{}, serves: map[string][]string{},
+	}
+	for _, name := range r.names {
+		p := r.members[name].process
+		a.serves[p] = append(a.serves[p], name)
+	}
 	for i, e := range r.Events {
 		switch e.Kind {
+		case EvBoot:
+			a.boot(r, i)
 		case EvDelivered:
-			if o := r.byName[e.Op]; o != nil {
-				delivered[e.Actor] = o
+			if o := r.byName[e.Op]; o != nil && e.Op != "" {
+				a.delivered[e.Actor] = o
+			} else {
+				a.raw[e.Actor] = i
 			}
 		case EvAck:
-			o := r.byName[e.Op]
-			if control.Phase(e.Attr("phase")) == control.Accepted {
-				if !slices.Contains(open[e.Instance], o) {
-					open[e.Instance] = append(open[e.Instance], o)
-				}
-			} else {
-				open[e.Instance] = slices.DeleteFunc(slices.Clone(open[e.Instance]), func(x *opRecord) bool { return x == o })
-			}
+			a.ack(r, i)
 		case EvRestartQueued:
-			rs := restart{at: i, done: -1, instance: e.Instance, process: e.Attr("process"), self: e.Attr("self") == "true"}
-			rs.op, rs.open = pickOp(open[e.Instance], e.Instance+" restart ", acted, "restart", "update")
-			if rs.op == nil {
-				rs.op = delivered[rs.process]
-			}
-			if rs.op != nil {
-				acted[e.Instance+" restart "+rs.op.name] = true
-			}
-			r.restarts = append(r.restarts, rs)
+			a.restart(r, i)
 		case EvRestartFinished:
 			for k := len(r.restarts) - 1; k >= 0; k-- {
 				if r.restarts[k].instance == e.Instance && r.restarts[k].done < 0 {
@@ -245,19 +242,103 @@ func (r *Record) attribute() {
 				}
 			}
 		case EvPullStarted:
-			p := pull{start: i, end: -1, host: e.Host, path: e.Attr("path"), by: e.Attr("by"), op: r.byName[e.Op]}
-			if p.op == nil || e.Op == "" {
-				p.op, _ = pickOp(open[p.by], p.by+" pull ", acted, "pull", "update")
-			}
-			running[p.host+" "+p.path] = len(r.pulls)
+			p := pull{start: i, end: -1, host: e.Host, path: e.Attr("path"), by: e.Attr("by")}
+			a.pull(r, &p, e)
+			a.running[p.host+" "+p.path] = len(r.pulls)
 			r.pulls = append(r.pulls, p)
+		case EvGit:
+			if k, ok := a.running[e.Host+" "+e.Attr("path")]; ok {
+				r.pulls[k].git = i
+			}
 		case EvPullEnded:
-			if k, ok := running[e.Host+" "+e.Attr("path")]; ok {
+			if k, ok := a.running[e.Host+" "+e.Attr("path")]; ok {
 				r.pulls[k].end, r.pulls[k].ok = i, e.Attr("ok") == "true"
-				delete(running, e.Host+" "+e.Attr("path"))
+				delete(a.running, e.Host+" "+e.Attr("path"))
 			}
 		}
 	}
+}
+
+// attribution is what attribute knows at one moment of the log.
+type attribution struct {
+	open      map[string][]*opRecord // instance → accepted, not final
+	acted     map[string]bool        // instance + kind of act + op
+	delivered map[string]*opRecord   // process → the op that reached it last
+	raw       map[string]int         // process → index of the last message without an id that reached it
+	running   map[string]int         // host + path → index in pulls
+	serves    map[string][]string    // process → instances
+}
+
+// boot is a new life of a process: what it had accepted before is forgotten.
+func (a *attribution) boot(r *Record, i int) {
+	e := r.Events[i]
+	delete(a.delivered, e.Actor)
+	delete(a.raw, e.Actor)
+	for _, name := range a.serves[e.Actor] {
+		a.open[name] = nil
+	}
+}
+
+func (a *attribution) ack(r *Record, i int) {
+	e := r.Events[i]
+	o := r.byName[e.Op]
+	switch {
+	case o == nil:
+	case control.Phase(e.Attr("phase")) == control.Accepted:
+		// A copy that was sent again after a partition opens nothing.
+		if e.Attr("first") != "false" && !slices.Contains(a.open[e.Instance], o) {
+			a.open[e.Instance] = append(a.open[e.Instance], o)
+		}
+	case control.Phase(e.Attr("phase")) == control.Done:
+		// A refusal ends nothing: it may be that of a duplicate.
+		a.open[e.Instance] = slices.DeleteFunc(slices.Clone(a.open[e.Instance]), func(x *opRecord) bool { return x == o })
+	}
+}
+
+// pull finds the op of a pull. The log knows by whom it is from the lock in
+// Redis, which may still be a dead holder's when another one has taken over.
+func (a *attribution) pull(r *Record, p *pull, e Event) {
+	candidates := []string{p.by}
+	for _, name := range a.serves[e.Actor] {
+		if m := r.members[name]; name != p.by && m.checkout == p.path && m.Host == p.host {
+			candidates = append(candidates, name)
+		}
+	}
+	for _, again := range []bool{false, true} { // who has not pulled yet, first
+		for _, name := range candidates {
+			o, ok := pickOp(a.open[name], name+" pull ", a.acted, "pull", "update")
+			if ok && a.acted[name+" pull "+o.name] == again {
+				p.op, p.by = o, name
+				a.acted[name+" pull "+o.name] = true
+				return
+			}
+		}
+	}
+	if e.Op != "" && e.Instance == p.by {
+		p.op = r.byName[e.Op]
+	}
+}
+
+func (a *attribution) restart(r *Record, i int) {
+	e := r.Events[i]
+	rs := restart{at: i, done: -1, instance: e.Instance, process: e.Attr("process"), self: e.Attr("self") == "true"}
+	if rs.process == "" {
+		return // somebody's own systemctl
+	}
+	rs.op, rs.open = pickOp(a.open[e.Instance], e.Instance+" restart ", a.acted, "restart", "update")
+	if r.legacy(rs.instance) {
+		rs.raw, rs.op = true, a.delivered[rs.process]
+	} else if !rs.open {
+		// An op of the original system's shape has no id to answer under.
+		_, rs.raw = a.raw[rs.process]
+	}
+	if rs.op == nil && !rs.raw {
+		rs.op = a.delivered[rs.process]
+	}
+	if rs.op != nil {
+		a.acted[e.Instance+" restart "+rs.op.name] = true
+	}
+	r.restarts = append(r.restarts, rs)
 }
 
 func pickOp(open []*opRecord, key string, acted map[string]bool, kinds ...string) (*opRecord, bool) {
@@ -272,6 +353,15 @@ func pickOp(open []*opRecord, key string, acted map[string]bool, kinds ...string
 		last = o
 	}
 	return last, last != nil
+}
+
+// legacy reports whether an instance is controlled by the original system's own
+// code.
+func (r *Record) legacy(instance string) bool {
+	m := r.members[instance]
+	return m != nil && slices.ContainsFunc(r.Scenario.plan.Hosts, func(h HostPlan) bool {
+		return h.Name == m.Host && h.Shape == DaemonLegacy
+	})
 }
 
 // targets returns the members that op o selects, in the log's order.
@@ -337,12 +427,17 @@ func (r *Record) accepted(o *opRecord, instance string) int {
 }
 
 // final is the index of the ack that counts as instance's last word on o: the
-// first done, else the first refusal, else −1.
+// first done, else the first refusal, else −1. That a second copy of an op is
+// refused says nothing of the first.
 func (r *Record) final(o *opRecord, instance string) int {
 	if i := r.firstAck(o, instance, control.Done); i >= 0 {
 		return i
 	}
-	return r.firstAck(o, instance, control.Refused)
+	i := r.firstAck(o, instance, control.Refused)
+	if i >= 0 && r.accepted(o, instance) >= 0 && control.Status(r.Events[i].Attr("status")) == control.Duplicate {
+		return -1
+	}
+	return i
 }
 
 func (r *Record) firstAck(o *opRecord, instance string, phase control.Phase) int {

@@ -210,7 +210,7 @@ func eventTail(e Event) string {
 		}
 	}
 	if e.Detail != "" {
-		fmt.Fprintf(&b, " — %s", e.Detail)
+		fmt.Fprintf(&b, " — %s", strings.ReplaceAll(e.Detail, "\n", " / "))
 	}
 	return b.String()
 }

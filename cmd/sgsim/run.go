@@ -167,7 +167,7 @@ func (a *app) runScenarios(ctx context.Context, f *runFlags, paths []string) err
 	}
 	text := &sim.TextReport{W: a.stdout, Color: a.colour(a.stdout), Verbose: f.verbose}
 	text.Events = func(o *sim.Outcome, seed int64) ([]sim.Event, error) {
-		_, events, err := sim.RunSeed(ctx, o.Scenario, seed, false, f.redis)
+		_, events, err := sim.RunSeed(ctx, o.Scenario, seed, sim.SeedOptions{RedisURL: f.redis})
 		return events, err
 	}
 	var outcomes []*sim.Outcome
@@ -236,7 +236,7 @@ func (a *app) runReports(ctx context.Context, f *runFlags, outcomes []*sim.Outco
 		return nil
 	}
 	o, seed := worst(outcomes)
-	run, events, err := sim.RunSeed(ctx, o.Scenario, seed, false, f.redis)
+	run, events, err := sim.RunSeed(ctx, o.Scenario, seed, sim.SeedOptions{RedisURL: f.redis})
 	if err != nil {
 		return err
 	}
