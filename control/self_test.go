@@ -81,6 +81,59 @@ func TestRestartOfOneself(t *testing.T) {
 	}
 }
 
+// TestGatewayDispatches: a gateway that publishes an op which restarts itself
+// does so last of all, after its report, and its next process gets the note.
+func TestGatewayDispatches(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	r := newRig(t, m.Addr(), nil)
+	fake := newFakeHost()
+	gateway := func(invocation string) *rigDaemon {
+		d := embedded(r, fake, invocation)
+		d.Self = "gateway@h1"
+		gw := d.Config.Services["gateway"]
+		gw.ControlledBy = fleet.BySelf
+		d.Config.Services["gateway"] = gw
+		return d
+	}
+	other := gateway("inv-host")
+	other.Self, other.Services = "", []string{"agents"}
+	r.start(other)
+	d := gateway("inv-1")
+	reported := make(chan string, 1)
+	d.BeforeSelfRestart = func(_ context.Context, op Op) string { return <-reported + " " + op.ID }
+	queued := make(chan struct{})
+	fake.unit("stargazer-gateway.service").onQueue = func() { close(queued) }
+	r.start(d)
+	dispatcher := &Dispatcher{Config: d.Config, Client: r.op, Identity: Identity{Token: d.Identity.Token}, Self: "gateway@h1"}
+	report, err := dispatcher.Dispatch(t.Context(), Request{Op: OpRestart, Target: "agents,gateway", RequestedBy: "chat"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := fake.restarts("stargazer-agents.service"); n != 1 {
+		t.Errorf("got %d restarts of the other service before the report, want 1", n)
+	}
+	select {
+	case <-queued:
+		t.Fatal("restarted before its own report was made")
+	default:
+	}
+	reported <- "posted"
+	select {
+	case <-queued:
+	case <-time.After(10 * time.Second):
+		t.Fatal("no restart was queued after the report")
+	}
+	d.stop()
+	next := gateway("inv-2")
+	returned := make(chan Return, 1)
+	next.OnReturn = func(_ context.Context, ret Return) { returned <- ret }
+	r.start(next)
+	if ret := <-returned; ret.Note != "posted "+report.ID || ret.Ack.Status != OK || ret.Ack.InvocationID != "inv-2" {
+		t.Errorf("OnReturn got %+v, want the note and an ok by inv-2", ret)
+	}
+}
+
 // TestSelfNotRestarted: what fails is undone and told; the daemon goes on.
 func TestSelfNotRestarted(t *testing.T) {
 	t.Parallel()

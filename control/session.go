@@ -102,6 +102,10 @@ func (s *session) once(ctx context.Context) (confirmed bool, err error) {
 		return false, fmt.Errorf("subscribing to %s: %w", s.channel, clusterAdvice(err))
 	}
 	since := sub.sampled()
+	if since == 0 { // without it no op could be told from one of before
+		ps.Close()
+		return false, errors.New("redis did not tell its time before the subscription")
+	}
 	s.clock.set(since)
 
 	w := &watch{s: s, ps: ps, sub: sub, started: time.Now()}
@@ -229,13 +233,20 @@ func (s *session) waitWhilePaused(ctx context.Context) bool {
 	default:
 		close(idle)
 	}
-	select {
-	case <-resume:
-		// Whoever lets the session go on has things to ask Redis as well; not
-		// both at the same instant.
-		return sleep(ctx, 1+hashDuration(time.Millisecond, s.name, "resume"))
-	case <-ctx.Done():
-		return false
+	for {
+		t := time.NewTimer(watchdogEvery)
+		select {
+		case <-t.C:
+			s.progress() // paused, not stuck
+		case <-resume:
+			t.Stop()
+			// Whoever lets the session go on has things to ask Redis as well; not
+			// both at the same instant.
+			return sleep(ctx, 1+hashDuration(time.Millisecond, s.name, "resume"))
+		case <-ctx.Done():
+			t.Stop()
+			return false
+		}
 	}
 }
 
