@@ -132,7 +132,7 @@ func TestRedisRestartsWhileCollecting(t *testing.T) {
 func TestRedisDiesWhileCollecting(t *testing.T) {
 	f := newStubFleet(t, "web@h1", "gateway@h1")
 	f.beat("web@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 300 })
-	f.cfg.ControlReplyTimeout = fleet.Seconds(300 * time.Millisecond)
+	f.cfg.ControlReplyTimeout = fleet.Seconds(time.Second)
 	f.cfg.GatewayGrace = fleet.Duration(100 * time.Millisecond)
 	f.beat("gateway@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 300 })
 	p := f.throughProxy()

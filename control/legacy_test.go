@@ -73,7 +73,7 @@ func TestLegacyPeersAnswerInText(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newStubFleet(t, "web@h1")
-			f.cfg.ControlReplyTimeout = fleet.Seconds(400 * time.Millisecond)
+			f.cfg.ControlReplyTimeout = fleet.Seconds(time.Second)
 			f.cfg.Legacy.Instances, f.cfg.Legacy.AckPattern = old, tt.pattern
 			f.serve(func(op Op) {
 				for _, text := range tt.texts {

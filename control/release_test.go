@@ -26,7 +26,7 @@ func TestReleaseComesLast(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newStubFleet(t, "web@h1", "gateway@h1")
-			f.beat("web@h2", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 900 })
+			f.beat("web@h2", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 3000 })
 			early := make(chan string, 1)
 			f.serve(func(op Op) {
 				f.accept(op, "gateway@h1", "web@h1", "web@h2")
@@ -128,7 +128,7 @@ func TestGatewaysAlone(t *testing.T) {
 func TestTimeoutTellsGatewaysToStay(t *testing.T) {
 	f := newStubFleet(t, "web@h1", "gateway@h1")
 	f.serve(func(op Op) { f.accept(op, "web@h1", "gateway@h1") })
-	r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "all", Timeout: 200 * time.Millisecond}, nil)
+	r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "all", Timeout: 800 * time.Millisecond}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
