@@ -33,9 +33,10 @@ type SeedRun struct {
 }
 
 // Failed reports whether the run broke a promise.
-func (s *SeedRun) Failed() bool { return s.exit() != ExitPass }
+func (s *SeedRun) Failed() bool { return s.Exit() != ExitPass }
 
-func (s *SeedRun) exit() int {
+// Exit is the exit code that the run alone would give.
+func (s *SeedRun) Exit() int {
 	switch {
 	case s.Internal != "":
 		return ExitInternal
@@ -118,7 +119,7 @@ func Summarize(sc *Scenario, runs []SeedRun) *Outcome {
 	for i := range o.Runs {
 		s := &o.Runs[i]
 		o.Real, o.Virtual = o.Real+s.Real, o.Virtual+s.Virtual
-		o.Exit = Worse(o.Exit, s.exit())
+		o.Exit = Worse(o.Exit, s.Exit())
 		if s.Failed() {
 			o.Failed++
 		}

@@ -32,7 +32,7 @@ func WriteJSONLine(w io.Writer, sc *Scenario, s SeedRun) error {
 		File     string `json:"file"`
 		Exit     int    `json:"exit"`
 		SeedRun
-	}{ReportSchema, sc.Name, sc.File, s.exit(), s})
+	}{ReportSchema, sc.Name, sc.File, s.Exit(), s})
 }
 
 // WriteGitHub writes what failed as workflow commands, so that a pull request

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// progress is one line on stderr that says how far a long run has come: redrawn
+// progressLine is one line on stderr that says how far a long run has come: redrawn
 // on a terminal, and in a pipe printed every ten seconds.
-type progress struct {
+type progressLine struct {
 	w      io.Writer
 	tty    bool
 	what   string
@@ -19,15 +19,15 @@ type progress struct {
 	shown  time.Time
 }
 
-func (a *app) newProgress(mode, what string, total int) *progress {
-	p := &progress{w: a.stderr, tty: isTerminal(a.stderr) && mode == "auto", what: what, total: total, began: time.Now(), shown: time.Now()}
+func (a *app) newProgress(mode, what string, total int) *progressLine {
+	p := &progressLine{w: a.stderr, tty: isTerminal(a.stderr) && mode == "auto", what: what, total: total, began: time.Now(), shown: time.Now()}
 	if mode == "none" {
 		p.w = io.Discard
 	}
 	return p
 }
 
-func (p *progress) step(failed bool) {
+func (p *progressLine) step(failed bool) {
 	p.n++
 	if failed {
 		p.failed++
@@ -50,7 +50,7 @@ func (p *progress) step(failed bool) {
 	}
 }
 
-func (p *progress) end() {
+func (p *progressLine) end() {
 	if p.tty && !p.shown.Equal(p.began) {
 		fmt.Fprint(p.w, "\r\x1b[2K")
 	}
