@@ -90,6 +90,9 @@ func (r *Record) nextLife(name string, from, to int) bool {
 // excused reports whether m, which never said what became of o, had no chance
 // to: its word is due when its restart is over, and it tries for a minute.
 func (r *Record) excused(o *opRecord, m *member, acc int) bool {
+	if m.process == m.name && r.noteLost(acc) {
+		return true
+	}
 	for _, x := range r.restarts {
 		if x.op == o && x.instance == m.name && x.done >= 0 {
 			due := r.at(x.done) + r.Scenario.Config.TierSettle(m.Tier)
@@ -99,6 +102,20 @@ func (r *Record) excused(o *opRecord, m *member, acc int) bool {
 	// It did not act: when it knew that is not in the log.
 	latest := r.at(acc) + m.doneTimeout + r.Scenario.Config.LockTTL.D() + time.Minute
 	return r.end < latest || r.muted(m, r.at(acc), latest)
+}
+
+// noteLost reports whether Redis lost data within a minute after event acc: who
+// restarts itself hands its word on to its next life through Redis.
+func (r *Record) noteLost(acc int) bool {
+	for _, e := range r.Events[acc:] {
+		if e.T > r.at(acc)+time.Minute {
+			return false
+		}
+		if e.Kind == EvRedis && slices.Contains([]string{"down", "flushed", "failover"}, e.Attr("what")) {
+			return true
+		}
+	}
+	return false
 }
 
 // clear reports whether m could reach Redis for ackPatience on end, some time

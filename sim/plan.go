@@ -36,7 +36,7 @@ type HostPlan struct {
 	Mode      string            // act or observe; "" means the config's
 	ClockSkew time.Duration     // of Identity.Wall
 	Absent    bool              // not there until a join action brings it
-	State     map[string]string // service → active (default), inactive or failed at the start
+	State     map[string]string // service, or instance → active (default), inactive or failed at the start
 	Revision  map[string]string // checkout → HEAD at the start; default the remote's tip
 }
 

@@ -171,6 +171,9 @@ func ReadTwin(data []byte) (*FleetTwin, error) {
 		if err != nil {
 			return nil, fmt.Errorf("instance %d: %w", n+1, err)
 		}
+		if inst.Service == fleet.DaemonService {
+			continue // a daemon's own entry: the twin's hosts have one each
+		}
 		h := hosts[inst.Host]
 		if h == nil {
 			h = &HostPlan{
@@ -200,6 +203,7 @@ func (h *HostPlan) addTwin(hb fleet.Heartbeat, inst fleet.Instance) {
 	if unit := strings.TrimSuffix(hb.Unit, ".service"); unit != "" {
 		if inst.N > 0 { // stargazer-web@2: the config names the template
 			unit, _, _ = strings.Cut(unit, "@")
+			unit += "@.service"
 		}
 		s.Unit = unit
 	}
@@ -209,7 +213,7 @@ func (h *HostPlan) addTwin(hb fleet.Heartbeat, inst fleet.Instance) {
 	}
 	switch hb.ActiveState {
 	case "inactive", "failed":
-		h.State[inst.Service] = hb.ActiveState
+		h.State[hb.Instance] = hb.ActiveState
 	}
 	switch hb.ControlledBy {
 	case fleet.BySelf:

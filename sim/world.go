@@ -304,7 +304,7 @@ func (w *World) populate(h *host) {
 	for _, u := range h.units {
 		state := ""
 		if i, err := fleet.ParseInstance(u.instance); err == nil {
-			state = h.plan.State[i.Service]
+			state = cmp.Or(h.plan.State[u.instance], h.plan.State[i.Service])
 		}
 		if state == "inactive" || state == "failed" {
 			u.wasDown(state)

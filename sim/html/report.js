@@ -23,7 +23,7 @@ const state = new Map(), sub = new Map(), pulls = new Map();
 function bar(l, t, s) { const c = state.get(l); if (c && c.s === s) return; if (c) { l.bars.push([c.t, t, c.s]); } state.set(l, {t, s}); }
 for (const m of D.members) bar(laneOf.get(m.name), 0, m.state === 'active' ? 'up' : m.state === 'failed' ? 'down' : 'stopped');
 const faults = []; const openFaults = new Map();
-const opsKinds = new Set(['dispatch', 'publish', 'report', 'say', 'send', 'release', 'no_report', 'push', 'note', 'assert']);
+const opsKinds = new Set(['dispatch', 'publish', 'report', 'settle', 'say', 'send', 'release', 'no_report', 'push', 'note', 'assert']);
 const quiet = new Set(['heartbeat', 'delivered', 'flock', 'funlock', 'member', 'state', 'redis_command', 'run_started', 'run_ended', 'verdict', 'send', 'key_left', 'ready', 'log', 'unit_started', 'git', 'lock', 'unlock', 'revision', 'restart_finished', 'link_down']);
 let redisDown = null; const redisBars = [];
 for (const e of E) {
@@ -58,6 +58,8 @@ function hit(e) {
   const a = e.at;
   if (e.inst && laneOf.has(e.inst)) return [laneOf.get(e.inst)];
   if (a.service && laneOf.has(a.service)) return [laneOf.get(a.service)];
+  if (a.instances) return a.instances.split(',').map(n => laneOf.get(n)).filter(Boolean);
+  if (a.hosts) { const ls = a.hosts.split(',').flatMap(h => byHost.get(h) || []); if (ls.length) return ls; }
   const h = e.host || a.host; if (h && byHost.has(h)) return byHost.get(h);
   return [laneOf.get(':redis')];
 }
