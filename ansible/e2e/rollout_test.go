@@ -64,6 +64,7 @@ func TestFleet(t *testing.T) {
 	chapter("SentinelFailover", sentinelFailover)
 	chapter("Reboot", reboot)
 	chapter("SelfRestart", selfRestart)
+	chapter("RestartMidOp", restartMidOp)
 	chapter("BadRelease", badRelease)
 	chapter("GoodRelease", goodRelease)
 	chapter("Package", debPackage)
@@ -218,8 +219,10 @@ runuser -u %[2]s -- git -C %[1]s config core.fsmonitor %[1]s/.git/fsmonitor`, ch
 // credential in Redis may not publish.
 func privilege(f *fleet) {
 	for _, h := range []string{"h1", "h4"} {
-		asDaemon := []string{"runuser", "-u", owner[h], "--", "busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
-			"org.freedesktop.systemd1.Manager"}
+		asDaemon := []string{
+			"runuser", "-u", owner[h], "--", "busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+			"org.freedesktop.systemd1.Manager",
+		}
 		out, err := f.tryIn(h, append(asDaemon, "RestartUnit", "ss", "ssh.service", "replace")...)
 		if err == nil || !strings.Contains(out, "denied") && !strings.Contains(out, "authori") {
 			f.t.Errorf("%s: restarting ssh.service as %s: %v %s", h, owner[h], err, out)
@@ -316,19 +319,79 @@ func reboot(f *fleet) {
 	f.t.Logf("roster whole %v after the boot", f.whole().Round(100*time.Millisecond))
 }
 
+func (f *fleet) daemonID(host string) string {
+	f.t.Helper()
+	return f.in(host, "systemctl", "show", "-P", "InvocationID", "sgfleet.service")
+}
+
+// The daemon restarts itself through the op, onto another binary, and its
+// answer still arrives: from the next process, with its own invocation.
 func selfRestart(f *fleet) {
-	id := func() string { return f.in("h2", "systemctl", "show", "-P", "InvocationID", "sgfleet.service") }
-	before, services := id(), f.invocations("h2")
+	before, services := f.daemonID("h2"), f.invocations("h2")
+	f.sh("h2", "cp /usr/local/bin/sgfleet /root/kept")
+	good, err := os.ReadFile(f.release())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.write("h2", "/usr/local/bin/sgfleet.new", "0755", string(good))
+	f.sh("h2", "mv /usr/local/bin/sgfleet.new /usr/local/bin/sgfleet")
 	r := f.op(0, "restart", "sgfleet@h2")
 	if len(r.named("ok")) != 1 {
 		f.t.Errorf("report: %+v", r)
 	}
-	if id() == before {
+	if f.daemonID("h2") == before {
 		f.t.Error("the daemon was not restarted")
 	}
 	if !maps.Equal(services, f.invocations("h2")) {
 		f.t.Error("the daemon's restart took services along")
 	}
+	if _, _, code := f.operator("ping", "sgfleet@h2", "--expect-version", "v9.0.0"); code != 0 {
+		f.t.Errorf("ping --expect-version: exit %d", code)
+	}
+	f.sh("h2", "mv /root/kept /usr/local/bin/sgfleet; systemctl restart sgfleet")
+	f.whole()
+}
+
+// A daemon that is restarted, as the role's handler does, while an op of its
+// is running finishes it first: no ack is lost.
+func restartMidOp(f *fleet) {
+	for _, h := range []string{"h2", "h3"} {
+		f.sh(h, `mkdir -p /etc/systemd/system/stargazer-inference.service.d
+printf '[Service]\nExecStop=/bin/sleep 4\n' >/etc/systemd/system/stargazer-inference.service.d/slow.conf
+systemctl daemon-reload`)
+	}
+	before := f.daemonID("h2")
+	restarted := make(chan string, 1)
+	go func() {
+		for range 100 { // until the op is at work on h2
+			if out, _ := f.tryIn("h2", "systemctl", "is-active", "stargazer-inference"); strings.HasPrefix(out, "deactivating") {
+				break
+			}
+		}
+		out, err := f.tryIn("h2", "systemctl", "restart", "sgfleet")
+		restarted <- fmt.Sprint(out, err)
+	}()
+	r := f.op(0, "restart", "inference@h2,inference@h3")
+	if out := <-restarted; out != "<nil>" {
+		f.t.Fatalf("restarting the daemon: %s", out)
+	}
+	if len(r.named("ok")) != 2 || f.daemonID("h2") == before {
+		f.t.Errorf("daemon restarted: %v; report: %+v", f.daemonID("h2") != before, r)
+	}
+	for _, h := range []string{"h2", "h3"} {
+		f.sh(h, "rm -r /etc/systemd/system/stargazer-inference.service.d; systemctl daemon-reload")
+	}
+	f.whole()
+}
+
+// release builds the binary of a later version, once.
+func (f *fleet) release() string {
+	f.t.Helper()
+	path := filepath.Join(f.dir, "sgfleet-good")
+	if _, err := os.Stat(path); err != nil {
+		f.run("env", "CGO_ENABLED=0", "go", "build", "-C", f.root, "-trimpath", "-ldflags", "-s -w -X main.version=v9.0.0", "-o", path, "./cmd/sgfleet")
+	}
+	return path
 }
 
 func (f *fleet) sha(host string) string {
@@ -365,9 +428,7 @@ func badRelease(f *fleet) {
 
 // A good one reaches every host, batch by batch.
 func goodRelease(f *fleet) {
-	good := filepath.Join(f.dir, "sgfleet-good")
-	f.run("env", "CGO_ENABLED=0", "go", "build", "-C", f.root, "-trimpath", "-ldflags", "-s -w -X main.version=v9.0.0", "-o", good, "./cmd/sgfleet")
-	f.mustAnsible("rollout.yml", "-e", "sgfleet_binary="+good)
+	f.mustAnsible("rollout.yml", "-e", "sgfleet_binary="+f.release())
 	if _, _, code := f.operator("ping", "all", "--expect-version", "v9.0.0"); code != 0 {
 		f.t.Errorf("ping --expect-version: exit %d", code)
 	}

@@ -1,0 +1,114 @@
+// Package ansible checks what Ansible itself does not: that the roles' defaults,
+// argument specs and READMEs say the same, and that the ACL users can do what
+// they must and nothing else.
+package ansible
+
+import (
+	"bytes"
+	"cmp"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+)
+
+var update = flag.Bool("update", false, "write the variable tables of the roles' READMEs anew")
+
+type option struct {
+	Type        string   `yaml:"type"`
+	Default     any      `yaml:"default"`
+	Choices     []string `yaml:"choices"`
+	Elements    string   `yaml:"elements"`
+	Required    bool     `yaml:"required"`
+	Description string   `yaml:"description"`
+}
+
+func decode(t *testing.T, path string, into any) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(b, into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+func options(t *testing.T, role string) map[string]option {
+	t.Helper()
+	var specs struct {
+		ArgumentSpecs struct {
+			Main struct {
+				Options map[string]option `yaml:"options"`
+			} `yaml:"main"`
+		} `yaml:"argument_specs"`
+	}
+	decode(t, filepath.Join("roles", role, "meta/argument_specs.yml"), &specs)
+	return specs.ArgumentSpecs.Main.Options
+}
+
+func TestArgumentSpecsAreTheDefaults(t *testing.T) {
+	for _, role := range []string{"sgfleet", "sgfleet_redis"} {
+		var defaults map[string]any
+		decode(t, filepath.Join("roles", role, "defaults/main.yml"), &defaults)
+		specs := options(t, role)
+		for name, o := range specs {
+			if got, ok := defaults[name]; !ok || !reflect.DeepEqual(fmt.Sprint(got), fmt.Sprint(o.Default)) {
+				t.Errorf("%s: default of %s is %v, its spec says %v", role, name, got, o.Default)
+			}
+		}
+		for name := range defaults {
+			if _, ok := specs[name]; !ok {
+				t.Errorf("%s: %s has a default and no spec", role, name)
+			}
+		}
+	}
+}
+
+// The table of variables in each README is made from the argument specs; run
+// with -update after a change.
+func TestReadmeTables(t *testing.T) {
+	const begin, end = "<!-- variables: go test ./ansible -update -->\n", "<!-- end -->"
+	for _, role := range []string{"sgfleet", "sgfleet_redis"} {
+		path := filepath.Join("roles", role, "README.md")
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, rest, ok := strings.Cut(string(text), begin)
+		_, tail, ok2 := strings.Cut(rest, end)
+		if !ok || !ok2 {
+			t.Fatalf("%s has no place for the variables", path)
+		}
+		var table strings.Builder
+		table.WriteString("| variable | default | meaning |\n| --- | --- | --- |\n")
+		specs := options(t, role)
+		for _, name := range slices.Sorted(maps.Keys(specs)) {
+			o := specs[name]
+			meaning := o.Description
+			if len(o.Choices) > 0 {
+				meaning += " One of " + strings.Join(o.Choices, ", ") + "."
+			}
+			def := cmp.Or(strings.TrimSpace(fmt.Sprint(o.Default)), `""`)
+			if o.Type == "dict" {
+				def = "{}"
+			}
+			fmt.Fprintf(&table, "| `%s` | `%s` | %s |\n", name, strings.ReplaceAll(def, "|", `\|`), meaning)
+		}
+		want := head + begin + table.String() + end + tail
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		} else if !bytes.Equal(text, []byte(want)) {
+			t.Errorf("%s is not what the argument specs say; run go test ./ansible -update", path)
+		}
+	}
+}
