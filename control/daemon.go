@@ -158,7 +158,7 @@ func (d *Daemon) newRun() (*run, error) {
 	r.session = &session{
 		client: d.Client, channel: r.keys.Channel(), name: r.name, clock: r.clock, log: r.log, tuning: r.tuning,
 		deliver: r.receive, confirmed: r.confirmed, progress: r.alive,
-		lost: func() { r.metrics.set(metricListening, 0) },
+		lost: r.lost,
 	}
 	return r, nil
 }

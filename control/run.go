@@ -137,6 +137,15 @@ func (r *run) confirmed(first bool) {
 	r.beat.soon()
 }
 
+// lost is called by the session when it does not hear anything; newly at the
+// first of several failures, for the registry to show it before long.
+func (r *run) lost(newly bool) {
+	r.metrics.set(metricListening, 0)
+	if newly {
+		r.beat.soon()
+	}
+}
+
 // alive feeds systemd's watchdog: the reader's loop is getting on, whether
 // Redis is there or not.
 func (r *run) alive() {

@@ -30,7 +30,7 @@ type session struct {
 
 	deliver   func(message) // must not block
 	confirmed func(first bool)
-	lost      func()
+	lost      func(newly bool)
 	progress  func() // the reader is alive, with or without Redis
 
 	mu        sync.Mutex
@@ -166,7 +166,8 @@ func (s *session) begun(since fleet.Time) {
 func (s *session) ended(err error, quiet bool) {
 	s.mu.Lock()
 	s.sub, s.since = nil, 0
-	if s.deafSince == 0 {
+	newly := s.deafSince == 0
+	if newly {
 		s.deafSince = s.clock.now()
 	}
 	changed := err != nil && err.Error() != s.lastErr
@@ -174,7 +175,7 @@ func (s *session) ended(err error, quiet bool) {
 		s.lastErr = err.Error()
 	}
 	s.mu.Unlock()
-	s.lost()
+	s.lost(newly)
 	if changed && !quiet {
 		s.log.Warn("not subscribed, trying again", "channel", s.channel, "err", err)
 	}
