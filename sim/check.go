@@ -71,6 +71,7 @@ func (c *checker) check() {
 // config checks the production config of every host as production does.
 func (c *checker) config() {
 	said := map[string]bool{}
+	wrong := slices.ContainsFunc(c.problems, func(d Diagnostic) bool { return !d.Warning })
 	for i := range c.sc.plan.Hosts {
 		h := &c.sc.plan.Hosts[i]
 		var many *multierror.Error
@@ -81,6 +82,9 @@ func (c *checker) config() {
 			var f *fleet.FieldError
 			if !errors.As(err, &f) || said[f.Key+f.Message] {
 				continue
+			}
+			if wrong && (strings.HasPrefix(f.Key, "services.") || strings.HasPrefix(f.Key, "checkouts")) {
+				continue // it follows from what has been said of the fleet
 			}
 			said[f.Key+f.Message] = true
 			c.errorf(c.configNode(f.Key), f.Hint, "config: %s: %s", f.Key, f.Message)
