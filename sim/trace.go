@@ -3,8 +3,6 @@ package sim
 import (
 	"bufio"
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -227,11 +225,4 @@ func ReadEvents(r io.Reader) ([]Event, error) {
 		}
 		events = append(events, e)
 	}
-}
-
-// HashEvents is the SHA-256 of a log as events.jsonl.
-func HashEvents(events []Event) string {
-	h := sha256.New()
-	_ = WriteEvents(h, events) // a hash takes everything
-	return hex.EncodeToString(h.Sum(nil))
 }

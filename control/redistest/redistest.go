@@ -104,11 +104,6 @@ func (s *Server) Restart() {
 	s.start()
 }
 
-// Pause stops the server's process (SIGSTOP): its connections stay open and
-// nothing answers. Resume lets it go on.
-func (s *Server) Pause()  { s.cmd.Process.Signal(syscall.SIGSTOP) }
-func (s *Server) Resume() { s.cmd.Process.Signal(syscall.SIGCONT) }
-
 // Client returns a plain client, closed when the test ends.
 func (s *Server) Client() *redis.Client {
 	c := redis.NewClient(&redis.Options{Addr: s.Addr, Protocol: 2, DisableIdentity: true, MaxRetries: -1})
