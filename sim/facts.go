@@ -312,19 +312,36 @@ func (f *facts) op(id string) (name string, published Ref) {
 	return id, 0
 }
 
+// sent learns of an op when its publisher sends it. Its name must be known
+// before the first delivery, and in real time that may be heard of before the
+// reply to the PUBLISH is.
+func (f *facts) sent(c *connInfo, cmd []string) {
+	if len(cmd) != 3 || cmd[0] != "PUBLISH" || cmd[1] != f.keys.Channel() {
+		return
+	}
+	var op control.Op
+	if err := json.Unmarshal([]byte(cmd[2]), &op); err != nil || op.ID == "" {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ops[op.ID] == nil {
+		f.ops[op.ID] = &opFacts{
+			id: op.ID, name: cmp.Or(c.proc.proc.opName, op.ID), op: op, payload: cmd[2], at: f.w.trace.Now(),
+			phases: map[string]Ref{}, delivered: map[string]Ref{},
+		}
+	}
+}
+
 func (f *facts) publish(c *connInfo, payload string, receivers int64) {
 	e := f.event(c, EvPublish, "", "receivers", strconv.FormatInt(receivers, 10), "bytes", strconv.Itoa(len(payload)))
 	var op control.Op
-	if err := json.Unmarshal([]byte(payload), &op); err != nil || op.ID == "" {
+	_ = json.Unmarshal([]byte(payload), &op)
+	o := f.ops[op.ID]
+	if o == nil {
 		e.Attrs["raw"] = "true"
 		f.w.trace.Add(e, 0)
 		return
-	}
-	name := cmp.Or(c.proc.proc.opName, op.ID)
-	o := f.ops[op.ID]
-	if o == nil {
-		o = &opFacts{id: op.ID, name: name, op: op, payload: payload, at: f.w.trace.Now(), phases: map[string]Ref{}, delivered: map[string]Ref{}}
-		f.ops[op.ID] = o
 	}
 	e.Op = o.name
 	expected, live := f.w.expected(op.Target, f.subs)

@@ -118,7 +118,7 @@ func (n *network) connect(ctx context.Context, inc *incarnation, l *link) error 
 	l.client.remote = n.w.redis.addr()
 	l.client.dead = func() bool { return !inc.alive() }
 	tap := newTap(conn)
-	tap.see, tap.push = n.w.facts.see, n.w.facts.pushed
+	tap.sent, tap.see, tap.push = n.w.facts.sent, n.w.facts.see, n.w.facts.pushed
 	l.server.onRead = func(b []byte) { n.arrived(l, b); tap.cmds.feed(b) }
 	l.server.onWrite = tap.replies.feed
 	l.client.onRead = func(b []byte) {

@@ -41,7 +41,7 @@ func (n *realNetwork) dial(ctx context.Context, inc *incarnation) (net.Conn, err
 	p.mu.Unlock()
 	c := &realConn{Conn: tcp, conn: &connInfo{proc: inc, name: name}, changed: make(chan struct{})}
 	c.tap = newTap(c.conn)
-	c.tap.see, c.tap.push = n.w.facts.see, n.w.facts.pushed
+	c.tap.sent, c.tap.see, c.tap.push = n.w.facts.sent, n.w.facts.see, n.w.facts.pushed
 	if !inc.adopt(c) {
 		tcp.Close()
 		return nil, errFenced

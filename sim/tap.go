@@ -12,6 +12,7 @@ type tap struct {
 	conn *connInfo
 	see  func(c *connInfo, cmds [][]string, replies []respValue) // a command and its reply; those of a MULTI together, after its EXEC
 	push func(c *connInfo, channel, payload string, size int64)
+	sent func(c *connInfo, cmd []string) // a command, before anybody can have seen what it does
 
 	cmds, replies, pushes respStream
 
@@ -61,6 +62,7 @@ func (t *tap) command(v respValue) {
 	t.mu.Lock()
 	t.pending = append(t.pending, cmd)
 	t.mu.Unlock()
+	t.sent(t.conn, cmd)
 }
 
 // wanted says whether the content of the next reply matters. Those of reads
