@@ -20,7 +20,7 @@ import (
 
 // Pinned by tests and by what was measured on go-redis 9.23; see [Connect].
 const (
-	dialTimeout  = 3 * time.Second
+	dialTimeout  = 2800 * time.Millisecond // below ioTimeout: whoever waits for a command hears why no connection was made
 	ioTimeout    = 3 * time.Second
 	poolSize     = 10
 	redisBuffers = 4 << 10 // an op and an ack are well below; the default is 32 KiB each way and connection

@@ -79,9 +79,9 @@ type checkout struct {
 	w    *World
 	h    *host
 	path string
-	rnd  *rand.Rand
 
 	mu        sync.Mutex
+	rnds      map[string]*rand.Rand // by process: what one draws does not shift another's
 	head      string
 	tracking  string   // where the remote's branch was when it was last fetched
 	dirty     []string // tracked files with local changes
@@ -105,6 +105,16 @@ type pullRun struct {
 	old     string
 	ok      bool
 	started Ref
+}
+
+// rndLocked is the stream that p's commands in the checkout draw from.
+func (c *checkout) rndLocked(p *process) *rand.Rand {
+	r := c.rnds[p.name]
+	if r == nil {
+		r = stream(c.w.seed, "checkout", c.h.name, c.path, p.name)
+		c.rnds[p.name] = r
+	}
+	return r
 }
 
 func (c *checkout) headNow() string {
@@ -317,7 +327,7 @@ func (c *checkout) grantLocked() {
 		c.locks = append(c.locks, l)
 		c.w.trace.Add(c.event(w.inc.proc.name, EvFlock, "mode", modeName(w.mode)), 0)
 		w.granted = l
-		c.w.dir.after(time.Duration(c.rnd.Int64N(int64(lockPoll))), "flock "+c.h.name+":"+c.path, func() { close(w.told) })
+		c.w.dir.after(time.Duration(c.rndLocked(w.inc.proc).Int64N(int64(lockPoll))), "flock "+c.h.name+":"+c.path, func() { close(w.told) })
 	}
 }
 

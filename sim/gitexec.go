@@ -92,10 +92,11 @@ func (c *checkout) startLocked(inc *incarnation, cmd opsexec.Cmd, by, op string,
 		j.lock = l
 		l.gits++
 	}
-	took := smallGit/2 + time.Duration(c.rnd.Int64N(int64(smallGit)))
+	rnd := c.rndLocked(inc.proc)
+	took := smallGit/2 + time.Duration(rnd.Int64N(int64(smallGit)))
 	j.args = gitArgs(cmd.Argv)
 	if j.args == nil {
-		took = afterPull + time.Duration(c.rnd.Int64N(int64(afterPull)))
+		took = afterPull + time.Duration(rnd.Int64N(int64(afterPull)))
 		j.effect = func() (string, int) { return "", 0 }
 	} else {
 		took = c.planLocked(j, took)
@@ -124,7 +125,7 @@ func (c *checkout) planLocked(j *gitJob, took time.Duration) time.Duration {
 	for _, f := range c.slow {
 		slow *= f
 	}
-	model := c.w.plan.Models.GitPull
+	model, rnd := c.w.plan.Models.GitPull, c.rndLocked(j.inc.proc)
 	switch j.args[0] {
 	case "status":
 		j.effect = func() (string, int) { return c.statusLocked(), 0 }
@@ -135,8 +136,8 @@ func (c *checkout) planLocked(j *gitJob, took time.Duration) time.Duration {
 		i := slices.IndexFunc(j.args, func(a string) bool { return strings.Contains(a, "...") })
 		j.effect = func() (string, int) { return c.distanceLocked(j.args[max(i, 0)]) }
 	case "fetch":
-		took = time.Duration(float64(model.draw(c.rnd)) * fetchShare * slow)
-		fails := model.fails(c.rnd)
+		took = time.Duration(float64(model.draw(rnd)) * fetchShare * slow)
+		fails := model.fails(rnd)
 		j.effect = func() (string, int) { return c.fetchLocked(fails) }
 	case "read-tree":
 		j.effect = func() (string, int) {
@@ -146,7 +147,7 @@ func (c *checkout) planLocked(j *gitJob, took time.Duration) time.Duration {
 			return "", 0
 		}
 	case "merge", "reset":
-		took = time.Duration(float64(model.draw(c.rnd)) * (1 - fetchShare) * slow)
+		took = time.Duration(float64(model.draw(rnd)) * (1 - fetchShare) * slow)
 		j.writes = true
 		to := j.args[len(j.args)-1]
 		j.effect = func() (string, int) { return c.moveLocked(j.args[0], to) }
@@ -291,7 +292,7 @@ func (j *gitJob) terminate() {
 		return
 	}
 	j.undo()
-	latency := termLatency + time.Duration(c.rnd.Int64N(int64(termLatency)))
+	latency := termLatency + time.Duration(c.rndLocked(j.inc.proc).Int64N(int64(termLatency)))
 	j.undo = c.w.dir.after(latency, "git term "+c.h.name+":"+c.path+" "+j.inc.proc.name, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()

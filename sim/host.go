@@ -9,7 +9,7 @@ import (
 )
 
 // routeWait is how long a dial waits for a route that a partition has cut.
-const routeWait = 3 * time.Second
+const routeWait = 2500 * time.Millisecond
 
 // host is one machine: its units, checkouts, processes, and its wire.
 type host struct {

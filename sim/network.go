@@ -73,13 +73,14 @@ func (n *network) dial(ctx context.Context, inc *incarnation) (net.Conn, error) 
 	return l.client, nil
 }
 
-// pairLocked finds the residue pair of a new link of p: the lowest of its own
-// that is free, so that it does not depend on what other processes do.
+// pairLocked finds the residue pair of a new link of p: by the ordinal of its
+// dial, so that it depends neither on what other processes do nor on which of
+// its own links has just been closed, unless that pair is still in use.
 func (n *network) pairLocked(p *process) int64 {
 	base := int64(p.idx) * linksPerProcess
 	for i := range int64(linksPerProcess) {
-		if n.taken[base+i] == nil {
-			return base + i
+		if pair := base + (int64(p.dials)+i)%linksPerProcess; n.taken[pair] == nil {
+			return pair
 		}
 	}
 	for i := n.extra; ; i++ {

@@ -208,7 +208,7 @@ func (w *World) newCheckout(h *host, path string) *checkout {
 	if c := h.checkout(path); c != nil {
 		return c
 	}
-	c := &checkout{w: w, h: h, path: path, rnd: stream(w.seed, "checkout", h.name, path)}
+	c := &checkout{w: w, h: h, path: path, rnds: map[string]*rand.Rand{}}
 	if c.head = h.plan.Revision[path]; c.head == "" {
 		c.head = w.remote.tip()
 	} else {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,15 +17,30 @@ import (
 
 // TestMain lets the test binary be its own worker processes.
 func TestMain(m *testing.M) {
+	// A profile has to be begun outside the bubble: its writer keeps real time.
+	if f := os.Getenv("SIM_CPUPROFILE"); f != "" {
+		out, err := os.Create(f)
+		if err != nil {
+			panic(err)
+		}
+		if err := pprof.StartCPUProfile(out); err != nil {
+			panic(err)
+		}
+		stopProfile = pprof.StopCPUProfile
+	}
 	WorkerMain(func(ctx context.Context, job Job) (any, error) {
 		var t testRun
 		if err := json.Unmarshal(job.Data, &t); err != nil {
 			return nil, err
 		}
+		defer stopProfile()
 		return testRuns[t.Name](ctx, job, t)
 	})
 	os.Exit(m.Run())
 }
+
+// stopProfile ends a profile that is under way.
+var stopProfile = func() {}
 
 // testRuns are what the tests run in a bubble, by name.
 var testRuns = map[string]func(ctx context.Context, job Job, t testRun) (any, error){}
