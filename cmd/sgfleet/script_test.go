@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 // scripts have these commands:
 //
 //	beat INSTANCE TIER [ago=DURATION] [deaf] [observe] [state=STATE] [NAME=VALUE…]
-//	     a heartbeat as a daemon would write it
+//	     a heartbeat as a daemon would write it every ten minutes, so that no
+//	     slow machine makes one DOWN that is not meant to be
 //	code N COMMAND…
 //	     run COMMAND and check its exit code
 //	daemon HOST [SERVICE=BEHAVIOUR…], stopdaemon HOST
@@ -103,7 +104,7 @@ func cmdBeat(ts *testscript.TestScript, neg bool, args []string) {
 	b := fleet.Heartbeat{
 		Instance: args[0], Service: i.Service, Host: i.Host, Tier: args[1], Unit: "stargazer-" + i.Service + ".service",
 		Version: "test", ActiveState: "active", Result: "success", Mode: fleet.ModeAct, ControlledBy: fleet.ByHost,
-		MachineID: "machine-of-" + i.Host, IntervalMS: 10_000, DoneTimeoutMS: 1000,
+		MachineID: "machine-of-" + i.Host, IntervalMS: 600_000, DoneTimeoutMS: 1000,
 		Started: fleet.TimeOf(now.Add(-2 * time.Hour)), SubscribedSince: fleet.TimeOf(now.Add(-time.Hour)), At: fleet.TimeOf(now),
 	}
 	for _, a := range args[2:] {
@@ -114,7 +115,7 @@ func cmdBeat(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(err)
 			b.At = b.At.Add(-d)
 		case "deaf":
-			b.SubscribedSince, b.DeafSince = 0, b.At.Add(-time.Minute)
+			b.SubscribedSince, b.DeafSince = 0, b.At.Add(-26*time.Hour-30*time.Minute)
 		case "observe":
 			b.Mode = fleet.ModeObserve
 		case "state":
