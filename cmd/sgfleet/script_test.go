@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 //	beat INSTANCE TIER [ago=DURATION] [deaf] [observe] [state=STATE] [NAME=VALUE…]
 //	     a heartbeat as a daemon would write it every ten minutes, so that no
 //	     slow machine makes one DOWN that is not meant to be
+//	published
+//	     wait until the first op of the script was published
 //	code N COMMAND…
 //	     run COMMAND and check its exit code
 //	daemon HOST [SERVICE=BEHAVIOUR…], stopdaemon HOST
@@ -54,6 +56,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"beat": cmdBeat, "code": cmdCode, "daemon": cmdDaemon, "stopdaemon": cmdStopDaemon,
+			"published": cmdPublished,
 		},
 	})
 }
@@ -86,6 +89,28 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("%s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+// cmdPublished waits for the history's first entry, which goes out just before
+// the op, and then for the op's first answer.
+func cmdPublished(ts *testscript.TestScript, neg bool, args []string) {
+	h := ts.Value(scriptKey{}).(*scriptHosts)
+	c := h.client()
+	defer c.Close()
+	ctx, keys := context.Background(), fleet.Keys{Prefix: h.prefix}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		entries, err := c.XRangeN(ctx, keys.History(), "-", "+", 1).Result()
+		ts.Check(err)
+		if len(entries) > 0 {
+			id, _ := entries[0].Values["id"].(string)
+			if n, err := c.LLen(ctx, keys.Reply(id)).Result(); err == nil && n > 0 {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("nothing was published and answered in 30 s")
+		}
 	}
 }
 
