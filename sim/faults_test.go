@@ -138,11 +138,15 @@ func TestOrphanGitKeepsTheFlock(t *testing.T) {
 		t.Fatal("nobody was killed while pulling")
 	}
 	died := crash[0].T
-	freed := e.where(EvFunlock, func(x Event) bool { return x.Host == "host-001" && x.T >= died && x.Attr("mode") == "exclusive" && x.Attr("path") == "/srv/stargazer" })
+	freed := e.where(EvFunlock, func(x Event) bool {
+		return x.Host == "host-001" && x.T >= died && x.Attr("mode") == "exclusive" && x.Attr("path") == "/srv/stargazer"
+	})
 	if len(freed) == 0 || freed[0].Attr("why") != "orphan_ended" || freed[0].T < died+100*time.Millisecond {
 		t.Fatalf("the dead daemon's flock was freed by %v, want by the end of its orphan, well after %v", freed, died)
 	}
-	taken := e.where(EvFlock, func(x Event) bool { return x.Host == "host-001" && x.T > died && x.T < freed[0].T && x.Attr("path") == "/srv/stargazer" })
+	taken := e.where(EvFlock, func(x Event) bool {
+		return x.Host == "host-001" && x.T > died && x.T < freed[0].T && x.Attr("path") == "/srv/stargazer"
+	})
 	if len(taken) != 0 {
 		t.Errorf("the flock was taken at %v while the orphan ran until %v", taken[0].T, freed[0].T)
 	}
