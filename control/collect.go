@@ -170,7 +170,9 @@ func (c *collector) settled(e *entry, now time.Time) bool {
 
 // isLast reports whether e is the instance that this process is, and restarts
 // when this collection is over.
-func (c *collector) isLast(e *entry) bool { return e.restarts && e.Instance.String() == c.d.Self }
+func (c *collector) isLast(e *entry) bool {
+	return c.d.Self != "" && e.restarts && e.Instance.String() == c.d.Self
+}
 
 // final reports whether e has said its last word. That an op was seen before
 // is no last word of an instance that has accepted it.

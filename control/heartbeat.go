@@ -25,6 +25,7 @@ type beat struct {
 	holds  []fleet.Hold
 	lastAt fleet.Time // of our own newest heartbeat
 	units  map[string]*unitSeen
+	wrote  map[string]string // our own newest entries
 }
 
 // restarted tells the heartbeats what a restart of ours has seen.
@@ -44,7 +45,7 @@ type unitSeen struct {
 func newBeat(instances int) beat {
 	return beat{
 		wake: make(chan struct{}, 1), changed: make(chan restarted, 4*instances),
-		units: map[string]*unitSeen{},
+		units: map[string]*unitSeen{}, wrote: map[string]string{},
 	}
 }
 
@@ -208,7 +209,17 @@ func (r *run) writeBeat(ctx context.Context) error {
 	now := fleet.TimeOf(clock.Val())
 	r.clock.set(now)
 	r.beat.holds, _ = fleet.DecodeHolds(r.keys, hold.Val())
-	r.findOthers(decodeOwn(names, before.Val()), now)
+	entries := before.Val()
+	for n, v := range entries {
+		// What we wrote ourselves tells nothing: most entries need no decoding.
+		if s, ok := v.(string); ok && s == r.beat.wrote[names[n]] {
+			entries[n] = nil
+		}
+	}
+	r.findOthers(decodeOwn(names, entries), now)
+	for n := 0; n < len(fields); n += 2 {
+		r.beat.wrote[names[n/2]] = string(fields[n+1].([]byte))
+	}
 	r.beat.lastAt = now
 	r.metrics.add(metricHeartbeats, 1)
 	return nil
