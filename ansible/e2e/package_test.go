@@ -8,14 +8,20 @@ import (
 	"strings"
 )
 
-// debPackage installs, upgrades and purges the .deb on a host of its own kind:
-// the hub, where no role has been.
-func debPackage(f *fleet) {
+// deb is the package that make package has built.
+func (f *fleet) deb() string {
+	f.t.Helper()
 	debs, _ := filepath.Glob(filepath.Join(f.root, "dist/*.deb"))
 	if len(debs) != 1 {
 		f.t.Fatalf("want one .deb in dist/, have %v: run make package", debs)
 	}
-	deb, err := os.ReadFile(debs[0])
+	return debs[0]
+}
+
+// debPackage installs, upgrades and purges the .deb on a host of its own kind:
+// the hub, where no role has been.
+func debPackage(f *fleet) {
+	deb, err := os.ReadFile(f.deb())
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// sentinelFailover moves two hosts to a pair of Redis watched by a Sentinel,
-// kills the master, and requires that they hear the operator on the new one.
+// sentinelFailover moves two hosts to a pair of Redis watched by a Sentinel (and,
+// in the same run, from the binary to the package), kills the master, and
+// requires that they hear the operator on the new one.
 func sentinelFailover(f *fleet) {
 	redis := "systemd-run --quiet --collect --unit=%s redis-server --port 6390 --bind 0.0.0.0 --protected-mode no --save '' "
 	f.sh("hub", strings.ReplaceAll(redis, "%s", "redis-a"))
@@ -27,7 +28,14 @@ func sentinelFailover(f *fleet) {
 		return err == nil && strings.Contains(out, ip(f, "h1"))
 	})
 	f.mustAnsible("site.yml", "--limit", "h3,h4", "-e",
-		`{"sgfleet_redis_sentinels": ["h1:26379"], "sgfleet_redis_master_name": "sg", "sgfleet_redis_username": "", "sgfleet_redis_password": "", "sgfleet_operator_host": ""}`)
+		`{"sgfleet_redis_sentinels": ["h1:26379"], "sgfleet_redis_master_name": "sg", "sgfleet_redis_username": "", "sgfleet_redis_password": "",
+		"sgfleet_operator_host": "", "sgfleet_binary": "", "sgfleet_package": "`+f.deb()+`"}`)
+	for _, h := range []string{"h3", "h4"} {
+		exe := f.sh(h, "readlink /proc/$(systemctl show -P MainPID sgfleet)/exe")
+		if exe != "/usr/bin/sgfleet\n" {
+			f.t.Errorf("%s: the daemon runs %s", h, exe)
+		}
+	}
 	ping := func() bool {
 		_, _, code := f.operator("ping", "inference", "--config", "/root/sentinel.yaml", "--timeout", "2s", "-o", "json")
 		return code == 0
