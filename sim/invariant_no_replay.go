@@ -1,6 +1,10 @@
 package sim
 
-import "slices"
+import (
+	"slices"
+	"strconv"
+	"time"
+)
 
 func init() {
 	registerInvariant(Invariant{
@@ -28,14 +32,8 @@ func judgeNoReplay(r *Record, op *opRecord) Finding {
 		if o == nil || op != nil && o != op || o.published() < 0 {
 			return
 		}
-		// The last publish counts: a duplicate may rightly reach who was not
-		// there for the first.
-		pub := o.publishes[len(o.publishes)-1]
-		for _, p := range o.publishes {
-			if p < act {
-				pub = p
-			}
-		}
+		// The first publish counts: a copy of it is as old as that.
+		pub := o.published()
 		l := r.lifeAt(process, act)
 		if l == nil || l.subscribed >= 0 && l.subscribed < pub {
 			return
@@ -57,12 +55,45 @@ func judgeNoReplay(r *Record, op *opRecord) Finding {
 	for _, o := range r.ops {
 		for _, name := range r.names {
 			m := r.members[name]
-			if i := r.accepted(o, name); i >= 0 && !slices.Contains(splitNames(r.Events[i].Attr("text")), "true") {
-				judge(o, i, m.process, name, "accepted")
+			i := r.accepted(o, name)
+			if i < 0 || r.Events[i].Attr("text") == "true" {
+				continue
+			}
+			judge(o, i, m.process, name, "accepted")
+			if op == nil || o == op {
+				r.acceptedTooLate(&f, o, m, i)
 			}
 		}
 	}
 	return f
+}
+
+// acceptedTooLate finds an instance that accepted an op which reached it only
+// after it had expired.
+func (r *Record) acceptedTooLate(f *Finding, o *opRecord, m *member, acc int) {
+	if o.published() < 0 {
+		return
+	}
+	pub := r.Events[o.published()]
+	issued, _ := strconv.ParseInt(pub.Attr("issued"), 10, 64)
+	expires, _ := strconv.ParseInt(pub.Attr("expires"), 10, 64)
+	if expires <= issued {
+		return
+	}
+	// A second of slack: the op is issued a moment before it is published.
+	limit := pub.T + time.Duration(expires-issued)*time.Microsecond + time.Second
+	last := -1
+	for i := acc; i >= o.published(); i-- {
+		if e := r.Events[i]; e.Kind == EvDelivered && e.Op == o.name && e.Actor == m.process {
+			if last = i; e.T <= limit {
+				return // it came in time
+			}
+		}
+	}
+	if last >= 0 {
+		f.violate(r.seqs(o.published(), last, acc), "%s accepted %s, which reached it only %v after it had been published and had expired by then",
+			m.name, o.name, round(r.at(last)-pub.T))
+	}
 }
 
 // heard reports whether op o ever reached a process.

@@ -66,7 +66,7 @@ it, and the one line that repeats it. Nothing is run when a file has a mistake.`
 	fl.BoolVar(&f.timeline, "timeline", false, "print that seed's timeline")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "show every failing seed, and how often each promise was put to the test")
 	fl.IntVar(&f.workers, "workers", 0, "worker processes; 0: one a core")
-	fl.IntVar(&f.recheck, "recheck", 25, "run every Nth seed twice and compare the event logs; 0: none")
+	fl.IntVar(&f.recheck, "recheck", 7, "run every Nth seed twice and compare the event logs; 0: none")
 	fl.StringVar(&f.redis, "redis", "", "with --real-time: the redis-server to run against (`URL`); keys are prefixed and removed")
 	fl.BoolVar(&f.realTime, "real-time", false, "run in real time against --redis, with the same fake hosts")
 	fl.StringVar(&f.progress, "progress", "auto", "auto, plain or none")
