@@ -9,14 +9,14 @@ import (
 type Figures struct {
 	Ops  []OpFigures   `json:"ops,omitempty"`
 	Live []LiveFigures `json:"live,omitempty"` // per tier, in the fleet's order
-	End  time.Duration `json:"end"`
+	End  time.Duration `json:"end_ns"`
 }
 
 // OpFigures is what became of one op.
 type OpFigures struct {
 	Op         string        `json:"op"`
 	Finished   bool          `json:"finished"`
-	Took       time.Duration `json:"took"` // dispatch → report
+	Took       time.Duration `json:"took_ns"` // dispatch → report
 	Exit       string        `json:"exit"`
 	OK         int           `json:"ok"`
 	Failed     []string      `json:"failed,omitempty"`
@@ -31,7 +31,7 @@ type LiveFigures struct {
 	Total int           `json:"total"`
 	Start int           `json:"start"` // up at the start
 	Low   int           `json:"low"`   // fewest up at one moment
-	At    time.Duration `json:"at"`    // and when
+	At    time.Duration `json:"at_ns"` // and when
 }
 
 func figures(r *Record) Figures {

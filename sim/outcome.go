@@ -28,8 +28,8 @@ type SeedRun struct {
 	Internal  string        `json:"internal,omitempty"`
 	Differs   string        `json:"differs,omitempty"` // the hash of a second run of this seed, when it is another one
 	Rechecked bool          `json:"rechecked,omitempty"`
-	Virtual   time.Duration `json:"virtual"`
-	Real      time.Duration `json:"real"`
+	Virtual   time.Duration `json:"virtual_ns"`
+	Real      time.Duration `json:"real_ns"`
 }
 
 // Failed reports whether the run broke a promise.
@@ -82,8 +82,8 @@ type Outcome struct {
 	Checks   []CheckTotal     `json:"checks"`
 	Vacuous  []string         `json:"vacuous,omitempty"` // why the scenario proves less than it says
 	Bounds   []ThresholdTotal `json:"thresholds,omitempty"`
-	Real     time.Duration    `json:"real"`
-	Virtual  time.Duration    `json:"virtual"`
+	Real     time.Duration    `json:"real_ns"`
+	Virtual  time.Duration    `json:"virtual_ns"`
 	Stopped  bool             `json:"stopped,omitempty"` // at the first failure, as the file asks
 }
 
@@ -100,7 +100,7 @@ type CheckTotal struct {
 type ThresholdTotal struct {
 	Metric  string        `json:"metric"`
 	Bound   string        `json:"bound"`
-	Value   time.Duration `json:"value"`
+	Value   time.Duration `json:"value_ns"`
 	Samples int           `json:"samples"`
 	Holds   bool          `json:"holds"`
 }

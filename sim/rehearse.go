@@ -112,9 +112,9 @@ type RehearsalVariant struct {
 	Faults   string        `json:"faults"`
 	Help     string        `json:"help"`
 	Seeds    int           `json:"seeds"`
-	P50      time.Duration `json:"p50"` // from dispatch to report
-	P95      time.Duration `json:"p95"`
-	Worst    time.Duration `json:"worst"`
+	P50      time.Duration `json:"p50_ns"` // from dispatch to report
+	P95      time.Duration `json:"p95_ns"`
+	Worst    time.Duration `json:"worst_ns"`
 	Finished int           `json:"finished"` // seeds with a report
 	Clean    int           `json:"clean"`    // seeds whose report gives exit code 0
 	Live     []LiveFigures `json:"live"`     // the lowest of all seeds, per tier
@@ -147,7 +147,7 @@ type WorstRun struct {
 	Faults string        `json:"faults"`
 	Seed   int64         `json:"seed"`
 	Why    string        `json:"why"`
-	Took   time.Duration `json:"took"`
+	Took   time.Duration `json:"took_ns"`
 
 	scenario *Scenario
 	rank     int
