@@ -24,6 +24,8 @@ type demoView struct {
 	mu      sync.Mutex
 	cells   map[string]control.Phase
 	status  map[string]control.Status
+	known   map[string]bool // instances that exist
+	down    map[string]bool // missed their heartbeats before the op was sent
 	began   time.Time
 	note    string
 	settled int
@@ -33,9 +35,10 @@ type demoView struct {
 }
 
 func newDemoView(w io.Writer, tty bool, p *Plan) *demoView {
-	v := &demoView{w: w, tty: tty, cells: map[string]control.Phase{}, status: map[string]control.Status{}, hosts: p.HostNames()}
+	v := &demoView{w: w, tty: tty, cells: map[string]control.Phase{}, status: map[string]control.Status{}, known: map[string]bool{}, down: map[string]bool{}, hosts: p.HostNames()}
 	byTier := map[string][]string{}
 	for _, m := range p.Members() {
+		v.known[m.Instance.String()] = true
 		col, _, _ := strings.Cut(m.Instance.String(), "@")
 		if _, n, ok := strings.Cut(m.Instance.String(), "#"); ok {
 			col += "#" + n
@@ -104,6 +107,9 @@ func (v *demoView) update(u control.Update) {
 	switch u.Kind {
 	case control.UpdatePublished:
 		v.began, v.total = time.Now(), len(u.Instances)
+		for _, e := range u.Instances {
+			v.down[e.Instance.String()] = e.Down
+		}
 		v.line("published once to %d instances; each waits its own splay, then restarts", len(u.Instances))
 	case control.UpdateReleased:
 		v.note = "the gateways were told to " + u.Release
@@ -192,6 +198,12 @@ func instanceAt(col, host string) string {
 
 func (v *demoView) cell(instance string) string {
 	text, colour := "·", dim
+	switch {
+	case !v.known[instance]:
+		text = ""
+	case v.down[instance]:
+		text, colour = "? silent", yellow
+	}
 	switch v.cells[instance] {
 	case control.Accepted:
 		text, colour = "▸ accepted", cyan
