@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sgfleet/sgfleet/opsexec"
 )
@@ -21,6 +22,7 @@ func (t *task) restart(ctx context.Context, pulled string) Ack {
 	if t.inst.self {
 		return t.restartSelf(ctx, pulled)
 	}
+	began := time.Now()
 	unlock, busy := t.shareCheckout(ctx)
 	if busy != "" {
 		return t.ack(Refused, Busy, "%s", join(pulled, busy))
@@ -34,9 +36,14 @@ func (t *task) restart(ctx context.Context, pulled string) Ack {
 	if t.revision != "" && head != "" && head != t.revision {
 		return t.ack(Done, Failed, "%s", join(pulled, fmt.Sprintf("not restarted: the checkout has moved on to %s since", clip(head, 12))))
 	}
+	settle := t.run.Config.TierSettle(t.inst.Tier)
+	timeout := t.run.Config.TierDoneTimeout(t.inst.Tier)
+	if timeout > 0 { // what the pull took of it is gone: the publisher's deadline knows nothing of it
+		timeout = max(timeout-time.Since(began), 2*settle)
+	}
 	res := opsexec.RestartUnit(ctx, t.run.Units, t.inst.Unit, opsexec.RestartOptions{
-		Settle:        t.run.Config.TierSettle(t.inst.Tier),
-		Timeout:       t.run.Config.TierDoneTimeout(t.inst.Tier),
+		Settle:        settle,
+		Timeout:       timeout,
 		IncludeFailed: t.op.Args.IncludeFailed || t.named,
 		Budget:        &t.run.budget,
 		Journal:       t.run.Journal,
@@ -67,12 +74,16 @@ func (t *task) shareCheckout(ctx context.Context) (unlock func(), busy string) {
 	if err != nil {
 		return func() {}, ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.run.tuning.RestartWait)
+	wait := t.run.tuning.RestartWait
+	if d := t.run.Config.TierDoneTimeout(t.inst.Tier); d > 0 {
+		wait = min(wait, d) // which is all the time that the publisher gives
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	l, err := t.run.Tree.Lock(ctx, c, opsexec.Shared)
 	switch {
 	case errors.Is(err, opsexec.ErrLocked):
-		return nil, fmt.Sprintf("not restarted: a pull of %s has been running for %v", t.inst.Checkout, t.run.tuning.RestartWait)
+		return nil, fmt.Sprintf("not restarted: a pull of %s has been running for %v", t.inst.Checkout, wait)
 	case err != nil:
 		return func() {}, ""
 	}

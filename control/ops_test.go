@@ -358,3 +358,46 @@ func TestPullLock(t *testing.T) {
 		t.Error("the outcome has no life")
 	}
 }
+
+// A tier's done_timeout is all the time that the publisher gives a restart, so
+// the wait for a pull comes out of it: the last word is said by then.
+func TestPullCountsAgainstTheDoneTimeout(t *testing.T) {
+	t.Parallel()
+	const limit = time.Second
+	r, _, fake := startOne(t, func(d *rigDaemon, f *fakeHost) {
+		d.Config.Tiers = slices.Clone(d.Config.Tiers)
+		for i := range d.Config.Tiers {
+			d.Config.Tiers[i].DoneTimeout = fleet.Duration(limit)
+		}
+		f.unit("stargazer-web.service").takes = time.Hour
+		f.unit("stargazer-gateway.service").takes = time.Hour
+	})
+	fake.checkout("/srv/app").takes = limit * 7 / 10
+	fake.checkout("/srv/gw").takes = 10 * time.Second
+	for _, tc := range []struct {
+		puller, service string
+		want            Status
+	}{{"agents", "web", Pending}, {"gateway", "gateway", Busy}} {
+		dir := map[string]string{"web": "/srv/app", "gateway": "/srv/gw"}[tc.service]
+		unlock := func() {}
+		if tc.want == Busy { // somebody's pull that goes on for longer than that
+			l, err := fake.Lock(t.Context(), opsexec.Checkout{Dir: dir}, opsexec.Exclusive)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unlock = func() { _ = l.Unlock() }
+		} else {
+			r.send(OpPull, tc.puller)
+			r.await("the fetch", func() bool { return fake.fetches(dir) == 1 })
+		}
+		op := r.makeOp(OpRestart, tc.service)
+		r.release(op.ID, releaseGo)
+		r.publish(op)
+		a := r.finals(op.ID, 1)[tc.service+"@h1"]
+		unlock()
+		accepted := r.acks(op.ID)[0].At
+		if took := a.At.Sub(accepted); a.Status != tc.want || took > limit+700*time.Millisecond {
+			t.Errorf("%s: got %s (%s) after %v; want %s within %v", tc.service, a.Status, a.Detail, took, tc.want, limit)
+		}
+	}
+}

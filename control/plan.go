@@ -230,6 +230,9 @@ const (
 	pingTimeout = 5 * time.Second
 	// killGrace is how long a git that has timed out is given to end.
 	killGrace = 15 * time.Second
+	// restartWait is how long a restart waits for a running pull of its
+	// checkout: a pull timeout, the kill grace and slack.
+	restartWait = 80 * time.Second
 )
 
 // doneTimeout is how long after its "accepted" an instance may take: the
@@ -253,15 +256,21 @@ func doneTimeout(cfg *fleet.Config, spec opSpec, e Expected) time.Duration {
 	return min(d, maxDoneTimeout)
 }
 
+// restartTimeout is how long a restart may take, the wait for a running pull of
+// the checkout included. A tier's own done_timeout is the whole of it: the
+// daemon takes that wait from it, too.
 func restartTimeout(cfg *fleet.Config, e Expected) time.Duration {
 	if d := cfg.TierDoneTimeout(e.Tier); d > 0 {
 		return d
 	}
-	settle := cfg.TierSettle(e.Tier)
+	d := defaultDoneTimeout
 	if e.Beat.DoneTimeoutMS > 0 {
-		return time.Duration(min(e.Beat.DoneTimeoutMS, maxDoneTimeout.Milliseconds()))*time.Millisecond + settle
+		d = time.Duration(min(e.Beat.DoneTimeoutMS, maxDoneTimeout.Milliseconds())) * time.Millisecond
 	}
-	return defaultDoneTimeout + settle
+	if e.Beat.Checkout != "" {
+		d += restartWait
+	}
+	return d + cfg.TierSettle(e.Tier)
 }
 
 // gatewayDeadline is when a gateway stops waiting for this publisher: after

@@ -57,7 +57,9 @@ func TestReleaseComesLast(t *testing.T) {
 func TestGatewayDeadline(t *testing.T) {
 	f := newStubFleet(t, "gateway@h1")
 	f.beat("web@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 40_000 })
-	f.beat("inference@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 600_000 })
+	f.beat("inference@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS, h.Checkout = 600_000, "/srv/model" })
+	// Its restart may first wait for a pull, for as long as a daemon waits.
+	f.beat("agents@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS, h.Checkout = 40_000, "/srv/app" })
 	f.cfg.Tiers[1].DoneTimeout = fleet.Duration(7 * time.Minute) // overrides the heartbeat's
 	for _, tt := range []struct {
 		op, target string
@@ -67,6 +69,7 @@ func TestGatewayDeadline(t *testing.T) {
 		{OpRestart, "all", false, time.Second + 7*time.Minute + 30*time.Second},
 		{OpRestart, "web,gateway", false, time.Second + 40*time.Second + 30*time.Second},
 		{OpRestart, "web,gateway", true, time.Second + 40*time.Second},
+		{OpRestart, "agents,gateway", false, time.Second + 40*time.Second + (Tuning{}).withDefaults().RestartWait + 30*time.Second},
 		{OpRestart, "gateway", false, time.Second + 30*time.Second},
 		{OpUpdate, "web,gateway", false, time.Second + (90+60+15+40)*time.Second + 30*time.Second},
 		{OpRestart, "web", false, 0},

@@ -15,7 +15,7 @@ type Tuning struct {
 	QueueLength int           // ops waiting per service, beyond which it is busy. Default 8.
 	IntakeSize  int           // messages waiting to be decided on, beyond which they are dropped. Default 4096, and never more than 4 MiB.
 
-	RestartWait time.Duration // a restart waits for a running pull of its checkout. Default 80 s: pull timeout, kill grace and slack.
+	RestartWait time.Duration // a restart waits for a running pull of its checkout. Default 80 s, which publishers reckon with.
 	StopGrace   time.Duration // a running op may take after SIGTERM. Default 50 s: with what follows, below the unit's TimeoutStopSec of 90 s.
 	SelfWait    time.Duration // a queued restart of the daemon itself may take to end it. Default 100 s.
 	HeadEvery   time.Duration // a checkout's HEAD is read again, unless an op changed it. Default 60 s.
@@ -33,7 +33,7 @@ func (t Tuning) withDefaults() Tuning {
 	def(&t.BackoffMost, 5*time.Second)
 	def(&t.AckTimeout, 5*time.Second)
 	def(&t.DoneTimeout, 60*time.Second)
-	def(&t.RestartWait, 80*time.Second)
+	def(&t.RestartWait, restartWait)
 	def(&t.StopGrace, 50*time.Second)
 	def(&t.SelfWait, 100*time.Second)
 	def(&t.HeadEvery, 60*time.Second)
