@@ -21,6 +21,7 @@ const (
 	paceMax    = 200 * time.Millisecond
 	paceError  = 250 * time.Millisecond
 	readPage   = 1000 // entries of one LRANGE
+	readPages  = 64   // of one read: a list that is filled faster than it is read keeps nobody from the deadlines
 )
 
 // What [Report.Published] says.
@@ -47,12 +48,14 @@ type collector struct {
 	entries []*entry // expected ones first
 	byName  map[string]*entry
 
-	cursor  int64  // entries of the reply list that have been read
-	newest  string // the entry before the cursor
-	readErr error  // of the last read; nil when it worked
+	cursor  int64     // entries of the reply list that have been read
+	newest  string    // the entry before the cursor
+	readErr error     // of the last read; nil when it worked
+	blind   time.Time // when it first kept this from an end, or from the release
 
 	release      string // what the gateways were told
 	releasedAt   time.Time
+	cut          bool     // ended before its time
 	unattributed []string // text answers that name nobody
 	openLegacy   int      // legacy instances that no answer names
 	garbage      int      // answers that could not be used
@@ -147,10 +150,26 @@ func (c *collector) step(ctx context.Context, now time.Time) (over bool) {
 		}
 		over = over && (settled || c.req.NoWait && e.accepted != nil)
 	}
+	if c.blindAt(now, over || gateways && release && c.release == "") {
+		return false
+	}
 	if gateways && release && c.release == "" {
 		c.writeRelease(ctx, releaseGo)
 	}
 	return over
+}
+
+// blindAt reports whether a decision must wait because acks cannot be read: what
+// looks silent, or past its deadline, may have answered long ago. A reply window
+// more is enough patience.
+func (c *collector) blindAt(now time.Time, decision bool) bool {
+	if c.readErr == nil || !decision {
+		return false
+	}
+	if c.blind.IsZero() {
+		c.blind = now
+	}
+	return now.Sub(c.blind) < c.d.Config.ControlReplyTimeout.D()
 }
 
 // settled reports whether nothing more is to be waited for from e.
@@ -223,7 +242,7 @@ func (c *collector) countOpenLegacy() int {
 // start, and what had been counted is not counted twice.
 func (c *collector) read(ctx context.Context) (int, error) {
 	total := 0
-	for {
+	for range readPages {
 		from := max(c.cursor-1, 0)
 		got, err := c.d.Client.LRange(ctx, c.d.Config.Keys().Reply(c.id), from, from+readPage-1).Result()
 		if err != nil {
@@ -250,9 +269,10 @@ func (c *collector) read(ctx context.Context) (int, error) {
 		}
 		total += len(got)
 		if len(got) < readPage-1 {
-			return total, nil
+			break
 		}
 	}
+	return total, nil
 }
 
 // noteReadError logs an error when it differs from the one before.
@@ -285,6 +305,11 @@ func (c *collector) hear(raw string) {
 		return
 	}
 	e := c.byName[ack.Instance]
+	if text && e != nil && !e.Legacy {
+		// One of ours answers for itself; a text that names it is not its word.
+		c.discard("a text that names " + ack.Instance + ", which does not answer in text: " + ack.Detail)
+		return
+	}
 	if e == nil && len(c.entries) == len(c.plan.Instances)+maxStrangers {
 		c.discard("too many unexpected instances, the next is " + ack.Instance)
 		return

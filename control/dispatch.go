@@ -105,7 +105,11 @@ func (d *Dispatcher) newOp(plan *Plan, req Request) Op {
 		op.ReplyField, op.ReplyKey = d.Config.Legacy.ReplyField, d.Config.Keys().Reply(op.ID)
 	}
 	op.Args.Last, op.Args.GatewayDeadline = "", 0 // a retry comes with those of the op before
-	if slices.ContainsFunc(plan.Instances, func(e Expected) bool { return e.restarts && e.Instance.String() == d.Self }) {
+	// A gateway whose publisher waits for no outcome goes by the deadline of all
+	// gateways.
+	if slices.ContainsFunc(plan.Instances, func(e Expected) bool {
+		return e.restarts && e.Instance.String() == d.Self && !(req.NoWait && e.Gateway)
+	}) {
 		op.Args.Last = d.Self
 	}
 	return op

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -39,6 +40,7 @@ func (c *collector) writeRelease(ctx context.Context, what string) {
 func (c *collector) cutShort(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
 	defer cancel()
+	c.cut = true
 	waits := false
 	for _, e := range c.entries {
 		waits = waits || e.Gateway || c.isLast(e)
@@ -52,10 +54,16 @@ func (c *collector) cutShort(ctx context.Context) {
 }
 
 // restartSelf lets the instance that this process is restart, now that
-// everything else is over and reported.
+// everything else is over and reported. Its word releases every gateway, so it
+// is not said while others may be at it: the collection was cut short and the
+// abort could not be written, or nobody waited for the outcome. It restarts at
+// its own deadline then.
 func (c *collector) restartSelf(ctx context.Context) {
 	e := c.byName[c.d.Self]
 	if e == nil || !c.isLast(e) || e.accepted == nil || e.final() || c.release == releaseAbort {
+		return
+	}
+	if c.release == "" && (c.cut || c.req.NoWait && c.gatewaysWait()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
@@ -63,4 +71,9 @@ func (c *collector) restartSelf(ctx context.Context) {
 	if err := c.d.Client.Set(ctx, c.d.Config.Keys().Release(c.id), releaseLast, ReleaseLife).Err(); err != nil {
 		c.d.log().Warn("this instance's own release could not be written; it restarts at its own deadline", "op", c.id, "err", err)
 	}
+}
+
+// gatewaysWait reports whether the op makes gateways wait, this process included.
+func (c *collector) gatewaysWait() bool {
+	return slices.ContainsFunc(c.entries, func(e *entry) bool { return e.Gateway })
 }
