@@ -74,6 +74,7 @@ func (r *run) repair(ctx context.Context) {
 			continue
 		}
 		done[i.Checkout] = true
+		r.alive() // the session, which feeds the watchdog, has not begun
 		ctx, cancel := context.WithTimeout(ctx, repairWait)
 		what, err := opsexec.Repair(ctx, i.Checkout, opsexec.RepairOptions{Env: r.gitEnv(), Exec: r.Exec, Tree: r.Tree})
 		cancel()

@@ -103,7 +103,7 @@ func (r *run) decide(ctx context.Context, batch []message) {
 		answers = append(answers, no...)
 	}
 	for _, j := range accepted {
-		answers = append(answers, answer{j.op, r.ack(j.inst, j.op, Accepted, Pending, "")})
+		answers = append(answers, answer{op: j.op, ack: r.ack(j.inst, j.op, Accepted, Pending, "")})
 	}
 	if len(answers) == 0 {
 		return
@@ -134,7 +134,7 @@ func (r *run) examine(m message) (found []*candidate, refused []answer) {
 	if err != nil && !errors.As(err, &bad) {
 		bad = &Reject{RejectMalformed, err.Error()}
 	}
-	if bad != nil && !bad.Answerable() {
+	if bad != nil && (!bad.Answerable() || op.ID == "") {
 		r.refuse(bad, "")
 		return nil, nil
 	}
@@ -198,11 +198,18 @@ func (r *run) tooLate(c *candidate, now fleet.Time) *Reject {
 		return nil
 	case c.op.IssuedAt < c.since:
 		return &Reject{RejectTooOld, fmt.Sprintf("issued %s before this daemon was listening", c.since.Sub(c.op.IssuedAt).Round(time.Millisecond))}
+	case c.op.ExpiresAt > now.Add(MaxOpLife+aheadSlack):
+		// It would outlive the guard that remembers it, and could be replayed.
+		return &Reject{RejectTime, fmt.Sprintf("issued ahead of redis's time: expires in more than %v, an op lives for %v at most", MaxOpLife+aheadSlack, MaxOpLife)}
 	case now >= c.op.ExpiresAt:
 		return &Reject{RejectExpired, fmt.Sprintf("expired %s ago", now.Sub(c.op.ExpiresAt).Round(time.Millisecond))}
 	}
 	return nil
 }
+
+// aheadSlack is what an op may seem to be issued ahead of Redis time: a failover
+// may set that back a little between the publisher's look at it and ours.
+const aheadSlack = 30 * time.Second
 
 // answerNow answers an op that touches nothing. It needs no guard: answering
 // twice does no harm.
@@ -212,13 +219,13 @@ func (r *run) answerNow(c *candidate) answer {
 	}
 	a := opSpecs[c.op.Op].answer(r, &c.job)
 	r.metrics.done(c.op.Op, a.Status)
-	return answer{c.op, a}
+	return answer{op: c.op, ack: a}
 }
 
 // statusOf says how a refusal is acked.
 var statusOf = map[RejectReason]Status{
 	RejectVersion: WrongVersion, RejectUnknownOp: WrongVersion, RejectUnknownField: WrongVersion,
-	RejectSignature: Denied, RejectPolicy: Denied, RejectSkew: Skew,
+	RejectSignature: Denied, RejectPolicy: Denied, RejectSkew: Skew, RejectTime: Skew,
 	RejectHeld: Held, RejectExpired: Expired, RejectTooOld: TooOld, RejectDuplicate: Duplicate,
 	RejectGuard: Failed, RejectCooldown: InCooldown, RejectBusy: Busy,
 }
@@ -233,7 +240,7 @@ func (r *run) refuse(why *Reject, id string) {
 func (r *run) refusal(j *job, status Status, reason RejectReason, detail string) answer {
 	r.metrics.refused(reason)
 	r.log.Info("op refused", "step", reason, "op", j.op.ID, "instance", j.inst.name, "why", detail)
-	return answer{j.op, r.ack(j.inst, j.op, Refused, status, string(reason)+": "+detail)}
+	return answer{op: j.op, ack: r.ack(j.inst, j.op, Refused, status, string(reason)+": "+detail)}
 }
 
 // ack makes an ack of inst for op.

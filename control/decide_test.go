@@ -417,3 +417,56 @@ func TestFlood(t *testing.T) {
 		t.Errorf("got %d restarts, want 1", got)
 	}
 }
+
+// An op from the future would outlive the guard that remembers it: once its key
+// has gone, and the process with its own memory, it could be replayed.
+func TestOpFromTheFuture(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	r := newRig(t, m.Addr(), nil)
+	fake := newFakeHost()
+	d := r.start(r.daemon("h1", fake))
+	ahead := r.makeOp(OpRestart, "web")
+	ahead.IssuedAt = ahead.IssuedAt.Add(time.Hour)
+	ahead.ExpiresAt = ahead.IssuedAt.Add(30 * time.Second)
+	ahead.Args.GatewayDeadline = 0
+	r.publish(ahead)
+	if a := r.finals(ahead.ID, 1)["web@h1"]; a.Phase != Refused || a.Status != Skew {
+		t.Errorf("got %+v, want refused", a)
+	}
+	d.stop()
+	m.FastForward(SeenLife + time.Second)
+	d = r.start(r.daemon("h1", fake))
+	r.publish(ahead)
+	slight := r.makeOp(OpRestart, "agents") // after a failover that set the time back
+	slight.IssuedAt = slight.IssuedAt.Add(aheadSlack / 2)
+	slight.ExpiresAt = slight.IssuedAt.Add(MaxOpLife)
+	slight.Args.GatewayDeadline = 0
+	r.publish(slight)
+	if a := r.finals(slight.ID, 1)["agents@h1"]; a.Status != OK {
+		t.Errorf("slightly ahead: got %+v, want ok", a)
+	}
+	if n := fake.restarts("stargazer-web.service"); n != 0 {
+		t.Errorf("executed %d times", n)
+	}
+	if n := d.Metrics.Refused(RejectTime); n != 1 {
+		t.Errorf("counted %d as %s, want 1", n, RejectTime)
+	}
+}
+
+// A refusal that nobody can be told is counted by its own reason, not by that
+// of a step which it never reached.
+func TestRefusalsAreCountedByTheirReason(t *testing.T) {
+	t.Parallel()
+	r, d, _ := startOne(t, nil)
+	r.publishRaw([]byte(`{"op":"reboot","target":"all"}`))                                                  // legacy
+	r.publishRaw([]byte(`{"v":9,"id":"short","op":"restart","target":"all","issued_at":1,"expires_at":2}`)) // no id to answer to
+	r.await("both refusals", func() bool {
+		return d.Metrics.Refused(RejectUnknownOp)+d.Metrics.Refused(RejectVersion)+d.Metrics.Refused(RejectTarget) == 2
+	})
+	for reason, want := range map[RejectReason]int64{RejectUnknownOp: 1, RejectVersion: 1, RejectTarget: 0} {
+		if got := d.Metrics.Refused(reason); got != want {
+			t.Errorf("%s: counted %d, want %d", reason, got, want)
+		}
+	}
+}

@@ -53,7 +53,7 @@ func (r *run) judge(ctx context.Context, ask []*candidate) (accepted []*job, ans
 		if r.Config.Mode == fleet.ModeObserve {
 			a := r.ack(c.inst, c.op, Done, Skipped, fmt.Sprintf("would %s %s", c.op.Op, c.inst.Unit))
 			r.metrics.done(c.op.Op, a.Status)
-			answers = append(answers, answer{c.op, a})
+			answers = append(answers, answer{op: c.op, ack: a, only: true})
 			continue
 		}
 		if _, ok := room[c.inst]; !ok {

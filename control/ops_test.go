@@ -279,6 +279,15 @@ func TestLegacy(t *testing.T) {
 	if got := lines(prefix+"a", 1); len(got) != 1 {
 		t.Errorf("got %q, want one line", got)
 	}
+	// An observer's line is the only one, too.
+	watcher := newFakeHost()
+	h2 := r.daemon("h2", watcher)
+	h2.Config.Mode = fleet.ModeObserve
+	r.start(h2)
+	say(prefix+"d", OpRestart, "web@h2")
+	if got := lines(prefix+"d", 1); got[0] != "web@h2 restart: skipped (would restart stargazer-web.service)" {
+		t.Errorf("got %q", got)
+	}
 	// Without a reply key it is obeyed as well.
 	r.publishRaw([]byte(`{"op":"restart","target":"agents"}`))
 	r.await("the restart", func() bool { return fake.restarts("stargazer-agents.service") == 1 })

@@ -113,7 +113,7 @@ const (
 	Busy         Status = "busy" // queue full, or a pull of the checkout is running
 	Expired      Status = "expired"
 	TooOld       Status = "too_old" // issued before this daemon was listening
-	Skew         Status = "skew"    // a signature's time against the host's clock
+	Skew         Status = "skew"    // a signature's time against the host's clock, or an op from the future
 	InCooldown   Status = "cooldown"
 	Denied       Status = "denied" // by signature or policy
 	Held         Status = "held"

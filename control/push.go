@@ -14,8 +14,9 @@ import (
 
 // answer is one ack on its way to the op's reply list.
 type answer struct {
-	op  *Op
-	ack Ack
+	op   *Op
+	ack  Ack
+	only bool // no other ack of the instance comes before or after it
 }
 
 // insist runs f until it works: on a pooled connection, then on two fresh
@@ -108,7 +109,7 @@ func (c *Client) push(ctx context.Context, limit time.Duration, keys fleet.Keys,
 // collector counts lines, so a second one would end it early.
 func (a answer) encode(keys fleet.Keys) (key string, value []byte, ok bool) {
 	if a.op.Legacy {
-		if a.op.ReplyKey == "" || !a.legacyLine() {
+		if a.op.ReplyKey == "" || !a.only && !a.legacyLine() {
 			return "", nil, false
 		}
 		return a.op.ReplyKey, []byte(legacyText(a.op.Op, a.ack)), true

@@ -89,7 +89,7 @@ func (r *run) finish(j *job, a Ack) {
 	r.metrics.done(j.op.Op, a.Status)
 	r.log.Info("op ends", "op", j.op.ID, "name", j.op.Op, "instance", j.inst.name, "status", a.Status, "detail", a.Detail)
 	r.beat.soon()
-	r.finals <- answer{j.op, a}
+	r.finals <- answer{op: j.op, ack: a}
 }
 
 // reportAll sends the final acks of all workers, those that have come together

@@ -17,7 +17,7 @@ const (
 	RejectID           RejectReason = "id"            // id is no ULID
 	RejectField        RejectReason = "field"         // too long, a control character, out of range
 	RejectUnknownOp    RejectReason = "unknown_op"    // not in the table of ops
-	RejectTime         RejectReason = "time"          // times missing, in the wrong order, or a life over MaxOpLife
+	RejectTime         RejectReason = "time"          // times missing, in the wrong order, too far ahead, or a life over MaxOpLife
 	RejectReplyKey     RejectReason = "reply_key"     // a legacy op's reply key is not below the reply prefix
 )
 

@@ -44,13 +44,15 @@ func (r *run) run(ctx context.Context) error {
 
 	r.notify("STOPPING=1")
 	listening.Wait()
-	if worked := ended(&working); !waitFor(worked, r.tuning.StopGrace) {
+	if worked := ended(&working); !r.waitFor(worked, r.tuning.StopGrace) {
 		r.log.Warn("running ops take too long, ending them", "grace", r.tuning.StopGrace)
 		endOps()
-		<-worked
+		if !r.waitFor(worked, stopKill) {
+			<-worked // fed no longer: the watchdog may see to what cannot be ended
+		}
 	}
 	close(r.finals)
-	if reported := ended(&reporting); !waitFor(reported, stopAcks) {
+	if reported := ended(&reporting); !r.waitFor(reported, stopAcks) {
 		endAcks()
 		<-reported
 	}
@@ -65,6 +67,9 @@ func (r *run) run(ctx context.Context) error {
 // the stop grace (50 s), 15 s for a killed git to die and this are less than a
 // TimeoutStopSec of 90 s.
 const stopAcks = 10 * time.Second
+
+// stopKill is what ended ops may take: a killed git 15 s, and what is left of it.
+const stopKill = 25 * time.Second
 
 // ended returns a channel that is closed when wg is done.
 func ended(wg *sync.WaitGroup) <-chan struct{} {
@@ -177,14 +182,22 @@ func (r *run) status(format string, args ...any) {
 	r.notify("STATUS=" + opsexec.ChatLine(fmt.Sprintf(format, args...)))
 }
 
-// waitFor waits until done is closed, for at most d.
-func waitFor(done <-chan struct{}, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-done:
-		return true
-	case <-t.C:
-		return false
+// waitFor waits until done is closed, for at most d. It feeds the watchdog: the
+// reader, which does so otherwise, has ended. (systemd has no watchdog on a
+// service that it stops, but on one that ends its ops to read its config again.)
+func (r *run) waitFor(done <-chan struct{}, d time.Duration) bool {
+	end := time.NewTimer(d)
+	defer end.Stop()
+	feed := time.NewTicker(watchdogEvery)
+	defer feed.Stop()
+	for {
+		r.notify("WATCHDOG=1")
+		select {
+		case <-done:
+			return true
+		case <-end.C:
+			return false
+		case <-feed.C:
+		}
 	}
 }

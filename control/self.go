@@ -78,7 +78,7 @@ func (t *task) queueSelf(ctx context.Context, rec selfRecord) error {
 	}
 	var accepted []answer
 	if !t.op.Legacy { // which has got its line
-		accepted = []answer{{t.op, t.ack(Accepted, Pending, "")}}
+		accepted = []answer{{op: t.op, ack: t.ack(Accepted, Pending, "")}}
 	}
 	err = r.Client.push(ctx, r.tuning.AckTimeout, r.keys, accepted, func(ctx context.Context, p redis.Pipeliner) {
 		p.Set(ctx, r.keys.Self(t.inst.name), value, SelfLife)
@@ -169,7 +169,7 @@ func (r *run) returned(ctx context.Context, i *instance) error {
 	if a.Revision, err = r.heads.read(ctx, r, i.Checkout); err != nil {
 		a.Revision = ""
 	}
-	err = r.Client.push(ctx, r.tuning.AckTimeout, r.keys, []answer{{op, a}}, func(ctx context.Context, p redis.Pipeliner) {
+	err = r.Client.push(ctx, r.tuning.AckTimeout, r.keys, []answer{{op: op, ack: a}}, func(ctx context.Context, p redis.Pipeliner) {
 		p.Del(ctx, key)
 	})
 	if err != nil {

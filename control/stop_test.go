@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,5 +177,32 @@ func TestHeartbeat(t *testing.T) {
 	r.start(next)
 	if h := r.registry()["web@h1"]; h.RunningRevision != rev(1) || h.CheckoutRevision != rev(2) {
 		t.Errorf("got running %s, checkout %s, want %s and %s", h.RunningRevision, h.CheckoutRevision, rev(1), rev(2))
+	}
+}
+
+// While a daemon ends its ops nobody reads, and systemd's watchdog is fed all
+// the same: on a reload the unit goes on being watched.
+func TestWatchdogIsFedWhileStopping(t *testing.T) {
+	t.Parallel()
+	var fed atomic.Int64
+	r, d, fake := startOne(t, func(d *rigDaemon, f *fakeHost) {
+		f.checkout("/srv/app").takes = 2*watchdogEvery + watchdogEvery/2
+		d.Notify = func(state string) {
+			if state == "WATCHDOG=1" {
+				fed.Add(1)
+			}
+		}
+	})
+	op := r.send(OpPull, "web")
+	r.await("the fetch", func() bool { return fake.fetches("/srv/app") == 1 })
+	before := fed.Load()
+	began := time.Now()
+	d.stop()
+	took := time.Since(began)
+	if a := r.finals(op.ID, 1)["web@h1"]; a.Status != OK {
+		t.Errorf("got %+v, want ok", a)
+	}
+	if n := fed.Load() - before; n < int64(took/watchdogEvery) || took < watchdogEvery {
+		t.Errorf("fed %d times in the %v that stopping took; want every %v", n, took, watchdogEvery)
 	}
 }

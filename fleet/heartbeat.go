@@ -67,7 +67,9 @@ func (h Heartbeat) Down(now Time, fallback time.Duration) bool {
 	if interval <= 0 || interval > MaxHeartbeatInterval {
 		interval = fallback
 	}
-	return now.Sub(h.At) > MissedBeats*interval
+	// A failover to a server whose clock is behind leaves entries from its future:
+	// a daemon that lives replaces its own within an interval.
+	return now.Sub(h.At).Abs() > MissedBeats*interval
 }
 
 // Hold is a maintenance hold on a target: daemons that match it ack "held".

@@ -160,7 +160,8 @@ func TestDown(t *testing.T) {
 		{31 * time.Second, -1, true},
 		{31 * time.Second, 9_000_000_000_000_000, true}, // not believed
 		{31 * time.Second, 20_000, false},
-		{-time.Hour, 10_000, false},
+		{-30 * time.Second, 10_000, false},
+		{-time.Hour, 10_000, true}, // Redis time was set back since, and nobody has sent one
 	} {
 		h := Heartbeat{At: now.Add(-tt.ago), IntervalMS: tt.intervalMS}
 		if got := h.Down(now, 10*time.Second); got != tt.want {
