@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -112,11 +114,45 @@ func (p *puller) mend(ctx context.Context, g git, st gitStatus, m *Marker) (gitS
 		}
 		return st, "the marker of an interrupted pull was out of date", p.tree.SetMarker(p.c, nil)
 	}
+	if err := p.keepEdits(ctx, g, st, m); err != nil {
+		return st, "", err
+	}
 	if err := p.undo(ctx, g, m.Old, m.Next); err != nil {
 		return st, "", fmt.Errorf("undoing an interrupted pull: %w", err)
 	}
 	st.head, st.changed = m.Old, nil
 	return st, "repaired an interrupted pull, back to " + shortRev(m.Old), nil
+}
+
+// keepEdits refuses to undo an interrupted pull when files have been changed that
+// it did not touch: somebody has worked here since, and going back would throw
+// that away. A file that is merely missing comes back and loses nothing.
+func (p *puller) keepEdits(ctx context.Context, g git, st gitStatus, m *Marker) error {
+	if len(st.changed) == 0 || !objectName.MatchString(m.Next) {
+		return nil
+	}
+	// Should the new revision never have reached the disk, or the list be too
+	// long to be read whole, they cannot be told apart, and the tree is torn.
+	touched, err := g.run(ctx, "diff-tree", "-r", "-z", "--name-only", "--no-renames", m.Old, m.Next)
+	if err != nil || len(touched.Output) >= keepHead {
+		return nil
+	}
+	there, err := g.run(ctx, "diff-index", "-z", "--name-only", "--no-renames", "--diff-filter=d", "--ignore-submodules=all", "HEAD")
+	if err != nil || len(there.Output) >= keepHead {
+		return nil
+	}
+	pulled := strings.Split(touched.Output, "\x00")
+	var edits []string
+	for _, name := range strings.Split(there.Output, "\x00") {
+		if slices.Contains(st.changed, name) && !slices.Contains(pulled, name) {
+			edits = append(edits, name)
+		}
+	}
+	if len(edits) == 0 {
+		return nil
+	}
+	st.changed = edits
+	return fmt.Errorf("an interrupted pull of %s, after which files that it did not touch were changed: %w", shortRev(m.Next), st.dirtyError(p.c.Dir))
 }
 
 // undo takes a tree that stopped somewhere between old and next back to old.

@@ -146,6 +146,34 @@ func TestRepairKeepsWorkDoneByHand(t *testing.T) {
 	})
 }
 
+// Nor is a file put back that the pull had nothing to do with: it was edited
+// after the interruption.
+func TestRepairKeepsEdits(t *testing.T) {
+	for _, finished := range []bool{false, true} {
+		_, dir, old, next := tornCheckout(t)
+		if finished { // the daemon died between the end of the merge and the marker's
+			os.Remove(filepath.Join(dir, ".git/index.lock"))
+			gittest.Git(t, dir, "reset", "-q", "--hard", next)
+		}
+		write(t, "mine\n", dir, "keep")
+		_, err := Repair(t.Context(), dir, RepairOptions{})
+		got := RunGitPull(t.Context(), dir, fileRemotes())
+		for _, says := range []string{fmt.Sprint(err), got.Summary} {
+			if !strings.Contains(says, "local changes") || !strings.Contains(says, ": keep") || strings.Contains(says, "version") {
+				t.Errorf("finished %v: %s; want a refusal that names the file keep, and no other", finished, says)
+			}
+		}
+		if read(t, dir, "keep") != "mine\n" {
+			t.Fatalf("finished %v: the edit was lost", finished)
+		}
+		gittest.Git(t, dir, "checkout", "-q", "HEAD", "keep")
+		if got := RunGitPull(t.Context(), dir, fileRemotes()); !got.OK || got.Old != old || got.New != next {
+			t.Errorf("finished %v: once the edit is undone: got %+v, want %s..%s", finished, got, old, next)
+		}
+		checkTidy(t, dir)
+	}
+}
+
 func TestRepairWaitsForARunningPull(t *testing.T) {
 	_, dir, _, _ := tornCheckout(t)
 	l, err := OSTree{}.Lock(t.Context(), resolve(t, dir), Exclusive)
