@@ -57,7 +57,7 @@ func (d *Dispatcher) recordOutcome(ctx context.Context, r *Report) {
 	err := d.Client.XAdd(ctx, d.historyEntry(
 		"kind", historyOutcome, "id", r.ID, "op", r.Op, "target", r.Target, "requested_by", r.RequestedBy,
 		"summary", r.Summary, "exit", strconv.Itoa(r.Exit), "took_ms", strconv.FormatInt(r.TookMS, 10),
-		"missed", string(missed),
+		"missed", string(missed), "no_wait", strconv.FormatBool(r.NoWait),
 	)).Err()
 	if err != nil {
 		r.notef("the history could not be written: %v", err)
@@ -82,6 +82,7 @@ type PastOp struct {
 	Missed   []string
 	Summary  string
 	Finished bool
+	NoWait   bool // it did not wait for the outcome: Missed leaves out whoever had accepted
 }
 
 // ErrNoOp says that the history knows no op of that id.
@@ -102,7 +103,7 @@ func (d *Dispatcher) FindOp(ctx context.Context, id string) (PastOp, error) {
 		}
 		switch field("kind") {
 		case historyOutcome:
-			p.Finished, p.Summary = true, field("summary")
+			p.Finished, p.Summary, p.NoWait = true, field("summary"), field("no_wait") == "true"
 			if err := json.Unmarshal([]byte(field("missed")), &p.Missed); err != nil {
 				return PastOp{}, fmt.Errorf("reading the outcome of op %s: %w", id, err)
 			}

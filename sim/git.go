@@ -141,9 +141,12 @@ func (c *checkout) statusLocked() string {
 	return b.String()
 }
 
+// pulledFiles are what every pull changes.
+var pulledFiles = []string{"app/main.py", "app/settings.py"}
+
 func (c *checkout) changedLocked() []string {
 	if c.torn {
-		return append(slices.Clone(c.dirty), "app/main.py", "app/settings.py")
+		return slices.Concat(c.dirty, pulledFiles)
 	}
 	return c.dirty
 }

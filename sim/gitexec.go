@@ -129,6 +129,10 @@ func (c *checkout) planLocked(j *gitJob, took time.Duration) time.Duration {
 	switch j.args[0] {
 	case "status":
 		j.effect = func() (string, int) { return c.statusLocked(), 0 }
+	case "diff-tree": // what a pull changes
+		j.effect = func() (string, int) { return strings.Join(pulledFiles, "\x00") + "\x00", 0 }
+	case "diff-index": // what differs from HEAD
+		j.effect = func() (string, int) { return strings.Join(c.changedLocked(), "\x00"), 0 }
 	case "rev-parse":
 		name := strings.TrimSuffix(j.args[len(j.args)-1], "^{commit}")
 		j.effect = func() (string, int) { return c.revParseLocked(name) }

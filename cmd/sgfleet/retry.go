@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sgfleet/sgfleet/control"
 )
@@ -29,43 +30,46 @@ func (a *app) retry(ctx context.Context, d *control.Dispatcher, req *control.Req
 		req.Args.Revision = past.Args.Revision
 	}
 	req.Args.IncludeFailed = req.Args.IncludeFailed || past.Args.IncludeFailed
-	req.Only = past.Missed
-	if !past.Finished {
-		// Its publisher was killed: what the daemons answered tells as well.
-		if req.Only, err = a.unanswered(ctx, d, *req, id); err != nil {
-			return err
+	known := past.Missed
+	if !past.Finished || past.NoWait {
+		// Its publisher was killed, or did not wait: all that it reached count.
+		plan, err := d.Plan(ctx, *req)
+		if err != nil {
+			return a.notSent(d.Config, err)
+		}
+		known = nil
+		for _, e := range plan.Instances {
+			known = append(known, e.Instance.String())
 		}
 	}
+	did, err := a.succeeded(ctx, d, id)
+	if err != nil {
+		return err
+	}
+	req.Only = slices.DeleteFunc(slices.Clone(known), func(i string) bool { return did[i] })
 	if len(req.Only) == 0 {
 		return &codeError{code: exitNobody, err: fmt.Errorf("op %s succeeded everywhere: there is nothing to send again", id)}
 	}
 	return nil
 }
 
-// unanswered reads the reply list of op id and returns those of its target that
-// did not report success.
-func (a *app) unanswered(ctx context.Context, d *control.Dispatcher, req control.Request, id string) ([]string, error) {
+// succeeded reads from the reply list of op id who has reported success, also
+// after its publisher had stopped waiting: nobody is to do a thing twice. The
+// list lives for an hour; when it is gone, the history alone tells.
+func (a *app) succeeded(ctx context.Context, d *control.Dispatcher, id string) (map[string]bool, error) {
 	raw, err := d.Client.LRange(ctx, d.Config.Keys().Reply(id), 0, -1).Result()
 	if err != nil {
 		return nil, a.redisError(d.Config, fmt.Errorf("reading the answers to op %s: %w", id, err))
 	}
 	ok := map[string]bool{}
 	for _, r := range raw {
-		if ack, err := control.DecodeAck([]byte(r)); err == nil && ack.Phase == control.Done {
-			if _, known := ok[ack.Instance]; !known { // the first done wins
-				ok[ack.Instance] = ack.Status.Class() == control.ClassOK
-			}
+		ack, err := control.DecodeAck([]byte(r))
+		if err != nil || ack.ID != id || ack.Phase != control.Done || ack.Status == control.Pending {
+			continue
+		}
+		if _, known := ok[ack.Instance]; !known { // the first done wins
+			ok[ack.Instance] = ack.Status.Class() == control.ClassOK
 		}
 	}
-	plan, err := d.Plan(ctx, req)
-	if err != nil {
-		return nil, a.notSent(d.Config, err)
-	}
-	var missed []string
-	for _, e := range plan.Instances {
-		if s := e.Instance.String(); !ok[s] {
-			missed = append(missed, s)
-		}
-	}
-	return missed, nil
+	return ok, nil
 }
