@@ -51,6 +51,6 @@ func TestRealTime(t *testing.T) {
 		t.Errorf("no scenario is at most %v long: nothing was held against a real server", short)
 	}
 	if keys := server.Do("DBSIZE"); keys != int64(0) {
-		t.Errorf("%v keys were left on the server", keys)
+		t.Errorf("%v keys were left on the server: %v", keys, server.Do("KEYS", "*"))
 	}
 }
