@@ -11,7 +11,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: need-go ## a fleet of 40 fake services on 8 hosts, restarted live on screen: needs Go, git and make only
+demo: need-go ## a fleet of 42 fake services on 8 hosts, restarted live on screen: needs Go, git and make only
 	@$(GO) run ./cmd/sgsim demo
 
 test: need-go deps ## every test (real redis-server, real systemd, real git) and every scenario

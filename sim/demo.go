@@ -22,9 +22,11 @@ import (
 type DemoOptions struct {
 	Seed int64
 	Out  io.Writer
-	TTY  bool          // redraw the roster in place instead of printing lines
-	Stay bool          // keep the fleet up, after the restart, until ctx ends
-	Wait time.Duration // for the whole demo without Stay; 0 means 60 s
+	TTY  bool // redraw the roster in place instead of printing lines
+	// Width is how many columns the terminal has now; nil means enough.
+	Width func() int
+	Stay  bool          // keep the fleet up, after the restart, until ctx ends
+	Wait  time.Duration // for the whole demo without Stay; 0 means 60 s
 }
 
 // demoCheckout is what every service of the demo runs from.
@@ -229,7 +231,7 @@ const demoOp = "demo"
 // that the event log sees what it sends.
 func (d *demo) restart(ctx context.Context, cfg *fleet.Config) error {
 	d.printf("$ sgfleet restart all\n")
-	d.view = newDemoView(d.Out, d.TTY, d.plan)
+	d.view = newDemoView(d.DemoOptions, d.plan)
 	d.world.trace.Add(Event{Actor: "operator", Kind: EvDispatch, Op: demoOp, Attrs: map[string]string{"op": "restart", "target": "all", "by": "demo"}}, 0)
 	ended := make(chan error, 1)
 	d.world.operate("operator", demoOp, func(_ context.Context, inc *incarnation) error {

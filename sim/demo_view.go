@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -18,14 +19,14 @@ import (
 type demoView struct {
 	w     io.Writer
 	tty   bool
+	width func() int // columns of the terminal
 	hosts []string
-	cols  []string // service or service#n, in tier order
+	cols  []string        // service or service#n, in tier order
+	there map[string]bool // instances of the fleet: a host has not every service
 
 	mu      sync.Mutex
 	cells   map[string]control.Phase
 	status  map[string]control.Status
-	known   map[string]bool // instances that exist
-	down    map[string]bool // missed their heartbeats before the op was sent
 	began   time.Time
 	note    string
 	settled int
@@ -34,11 +35,14 @@ type demoView struct {
 	ended   bool
 }
 
-func newDemoView(w io.Writer, tty bool, p *Plan) *demoView {
-	v := &demoView{w: w, tty: tty, cells: map[string]control.Phase{}, status: map[string]control.Status{}, known: map[string]bool{}, down: map[string]bool{}, hosts: p.HostNames()}
+func newDemoView(o DemoOptions, p *Plan) *demoView {
+	v := &demoView{
+		w: o.Out, tty: o.TTY, width: o.Width, hosts: p.HostNames(), there: map[string]bool{},
+		cells: map[string]control.Phase{}, status: map[string]control.Status{},
+	}
 	byTier := map[string][]string{}
 	for _, m := range p.Members() {
-		v.known[m.Instance.String()] = true
+		v.there[m.Instance.String()] = true
 		col, _, _ := strings.Cut(m.Instance.String(), "@")
 		if _, n, ok := strings.Cut(m.Instance.String(), "#"); ok {
 			col += "#" + n
@@ -107,9 +111,6 @@ func (v *demoView) update(u control.Update) {
 	switch u.Kind {
 	case control.UpdatePublished:
 		v.began, v.total = time.Now(), len(u.Instances)
-		for _, e := range u.Instances {
-			v.down[e.Instance.String()] = e.Down
-		}
 		v.line("published once to %d instances; each waits its own splay, then restarts", len(u.Instances))
 	case control.UpdateReleased:
 		v.note = "the gateways were told to " + u.Release
@@ -146,6 +147,24 @@ const (
 	plain  = "\x1b[0m"
 )
 
+const hostWidth = 6
+
+// cellWidth is how wide a cell may be for a row to fit the terminal: a row that
+// wraps takes two lines, and the next drawing would miss the first.
+func cellWidth(width func() int, cols int) int {
+	const roomy = 15 // "▸ accepted" and the longest service
+	return min(roomy, max(1, (rowWidth(width)-hostWidth)/max(cols, 1)-1))
+}
+
+// rowWidth leaves one column free: some terminals wrap as soon as the last is
+// full.
+func rowWidth(width func() int) int {
+	if width == nil {
+		return math.MaxInt
+	}
+	return max(1, width()-1)
+}
+
 // draw redraws the grid where it stands.
 func (v *demoView) draw() {
 	v.mu.Lock()
@@ -162,15 +181,16 @@ func (v *demoView) draw() {
 		b.WriteString("\x1b[2K" + s + "\n")
 		lines++
 	}
-	head := fmt.Sprintf("%-6s", "")
+	wide := cellWidth(v.width, len(v.cols))
+	head := fmt.Sprintf("%-*s", hostWidth, "")
 	for _, c := range v.cols {
-		head += fmt.Sprintf(" %-15s", c)
+		head += fmt.Sprintf(" %-*.*s", wide, wide, c)
 	}
 	row(dim + head + plain)
 	for _, h := range v.hosts {
-		s := fmt.Sprintf("%-6s", h)
+		s := fmt.Sprintf("%-*.*s", hostWidth, hostWidth, h)
 		for _, c := range v.cols {
-			s += " " + v.cell(instanceAt(c, h))
+			s += " " + v.cell(instanceAt(c, h), wide)
 		}
 		row(s)
 	}
@@ -178,7 +198,8 @@ func (v *demoView) draw() {
 	if note != "" {
 		note = "  " + note
 	}
-	row(fmt.Sprintf("%s%d of %d have said their last word, %.1f s%s%s", dim, v.settled, v.total, time.Since(v.began).Seconds(), note, plain))
+	foot := []rune(fmt.Sprintf("%d of %d have said their last word, %.1f s%s", v.settled, v.total, time.Since(v.began).Seconds(), note))
+	row(dim + string(foot[:min(len(foot), rowWidth(v.width))]) + plain)
 	v.drawn = lines
 	fmt.Fprint(v.w, b.String())
 }
@@ -196,14 +217,11 @@ func instanceAt(col, host string) string {
 	return name
 }
 
-func (v *demoView) cell(instance string) string {
-	text, colour := "·", dim
-	switch {
-	case !v.known[instance]:
-		text = ""
-	case v.down[instance]:
-		text, colour = "? silent", yellow
+func (v *demoView) cell(instance string, wide int) string {
+	if !v.there[instance] {
+		return strings.Repeat(" ", wide)
 	}
+	text, colour := "·", dim
 	switch v.cells[instance] {
 	case control.Accepted:
 		text, colour = "▸ accepted", cyan
@@ -218,6 +236,7 @@ func (v *demoView) cell(instance string) string {
 	case control.Refused:
 		text, colour = "✗ "+string(v.status[instance]), red
 	}
-	pad := strings.Repeat(" ", max(0, 15-len([]rune(text))))
-	return colour + text + plain + pad
+	r := []rune(text)
+	r = r[:min(len(r), wide)]
+	return colour + string(r) + plain + strings.Repeat(" ", wide-len(r))
 }

@@ -47,7 +47,7 @@ and what must hold; invariants such as "an op is never replayed to a service
 that was down" hold in every run.`,
 		Example: `  sgsim demo                                     a fleet, restarted live on screen
   sgsim run scenarios                            every scenario with all its seeds
-  sgsim run scenarios/pull-dedupe.yaml --seed 7 --timeline
+  sgsim run scenarios/gateway-last.yaml --seed 7 --timeline
   sgfleet services -o json > fleet.json && sgsim rehearse --from fleet.json restart web`,
 		SilenceUsage: true, SilenceErrors: true,
 		Args: cobra.ArbitraryArgs,
@@ -61,7 +61,7 @@ that was down" hold in every run.`,
 					names = append(names, sub.Name())
 				}
 			}
-			return usagef("unknown command %q%s", args[0], hint(args[0], names))
+			return usagef("unknown command %q%s\nRun 'sgsim --help' for the list.", args[0], hint(args[0], names))
 		},
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
@@ -153,4 +153,14 @@ func (a *app) colour(w io.Writer) bool {
 func isTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// columns is how wide the terminal w is, 80 when it does not say.
+func columns(w any) int {
+	if f, ok := w.(*os.File); ok {
+		if cols, _, err := term.GetSize(int(f.Fd())); err == nil && cols > 0 {
+			return cols
+		}
+	}
+	return 80
 }

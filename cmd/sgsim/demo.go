@@ -27,6 +27,7 @@ at the end it is checked against what really happened to each fake unit.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out = a.stdout
 			o.TTY = a.colour(a.stdout) && isTerminal(a.stdout)
+			o.Width = func() int { return columns(a.stdout) }
 			if !cmd.Flags().Changed("seed") {
 				o.Seed = 1
 			}

@@ -23,7 +23,7 @@ func (a *app) lint() *cobra.Command {
 		Long: `lint reads scenario files, or every *.yaml under a directory, and reports
 everything that is wrong with them at once. Without a path it reads ./scenarios.`,
 		Example: `  sgsim lint scenarios
-  sgsim lint -o github scenarios/pull-dedupe.yaml`,
+  sgsim lint -o github scenarios/gateway-last.yaml`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			files, err := scenarioFiles(args)
 			if err != nil {

@@ -46,8 +46,8 @@ func (a *app) run() *cobra.Command {
 every run. A failure names the promise that was broken, the events that led to
 it, and the one line that repeats it. Nothing is run when a file has a mistake.`,
 		Example: `  sgsim run
-  sgsim run scenarios/pull-dedupe.yaml --seeds 1..500
-  sgsim run scenarios/pull-dedupe.yaml --seed 7 --timeline --html run.html
+  sgsim run scenarios/gateway-last.yaml --seeds 1..500
+  sgsim run scenarios/gateway-last.yaml --seed 7 --timeline --html run.html
   sgsim run -o github --junit report.xml scenarios
   sgsim run --redis redis://127.0.0.1:6379/0 --real-time scenarios/gateway-last.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
