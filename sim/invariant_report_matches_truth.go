@@ -90,7 +90,7 @@ func (r *Record) lie(o *opRecord, name, class string) (why string, events []int)
 	switch class {
 	case "silent":
 		// Whoever accepted a restart and never came back is silent too.
-		if fin >= 0 && r.at(fin) < r.at(o.report)-ackReadGrace {
+		if fin >= 0 && r.at(fin) < r.at(o.report)-ackReadGrace && !r.ackLost(fin) {
 			return "it had answered", []int{fin}
 		}
 	case "refused":
@@ -98,7 +98,7 @@ func (r *Record) lie(o *opRecord, name, class string) (why string, events []int)
 			return "it was restarted", []int{i}
 		}
 	case "unfinished":
-		if fin >= 0 && !pending && r.at(fin) < r.at(o.report)-ackReadGrace {
+		if fin >= 0 && !pending && r.at(fin) < r.at(o.report)-ackReadGrace && !r.ackLost(fin) {
 			return "it had finished", []int{fin}
 		}
 	case "ok":
@@ -126,6 +126,20 @@ func (r *Record) lie(o *opRecord, name, class string) (why string, events []int)
 // ackReadGrace is how far behind the newest ack a report may be: the collector
 // reads every 200 ms at its slowest, and the link takes its time.
 const ackReadGrace = 2 * time.Second
+
+// ackLost reports whether Redis lost its data before the collector had to have
+// read the ack at event fin: then nobody can know of it.
+func (r *Record) ackLost(fin int) bool {
+	for _, e := range r.Events[fin:] {
+		if e.T > r.at(fin)+ackReadGrace {
+			return false
+		}
+		if e.Kind == EvRedis && slices.Contains([]string{"down", "flushed", "failover"}, e.Attr("what")) {
+			return true
+		}
+	}
+	return false
+}
 
 // notDone says in what an instance that reported success had not succeeded.
 func (r *Record) notDone(o *opRecord, m *member, fin int) (string, []int) {

@@ -182,6 +182,16 @@ func TestInvariants(t *testing.T) {
 		{"silent, but it answered", "report_matches_truth", publishedAll + `
 15 ack h1 web@h1 r1 phase=done status=failed first=true
 30 report operator - r1 exit=4 silent=web@h1,gateway@h2,web@self`, "calls web@h1 silent, but it had answered"},
+		{"unfinished, but it answered", "report_matches_truth", publishedAll + `
+11 ack h1 web@h1 r1 phase=accepted first=true
+15 ack h1 web@h1 r1 phase=done status=ok first=true
+20 redis redis - - what=down
+30 report operator - r1 exit=4 unfinished=web@h1 silent=gateway@h2,web@self`, "calls web@h1 unfinished, but it had finished"},
+		{"unfinished: Redis lost the answer before it could be read", "report_matches_truth", publishedAll + `
+11 ack h1 web@h1 r1 phase=accepted first=true
+15 ack h1 web@h1 r1 phase=done status=ok first=true
+15 redis redis - - what=down
+30 report operator - r1 exit=4 unfinished=web@h1 silent=gateway@h2,web@self`, ""},
 		{"failed, but it is up", "report_matches_truth", publishedAll + `
 11 ack h1 web@h1 r1 phase=accepted first=true
 12 restart_queued systemd@h1 web@h1 r1 process=h1
