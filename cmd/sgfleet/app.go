@@ -41,6 +41,7 @@ instance is accounted for by name.`,
   sgfleet restart inference          restart one tier everywhere, gateways last
   sgfleet update all --dry-run       whom it would touch
   sgfleet pull web@host-3 --yes      one instance, no question asked`,
+		Version:      buildVersion(), // --version; the version command says more
 		SilenceUsage: true, SilenceErrors: true,
 		Args: cobra.ArbitraryArgs,
 		RunE: group,

@@ -137,7 +137,9 @@ func (h *hostDaemon) serve(ctx context.Context, cfg *fleet.Config, hup <-chan os
 			if next != nil {
 				return next, nil
 			}
-			h.log.Info("stopped", "err", err)
+			if err == nil {
+				h.log.Info("stopped")
+			}
 			return nil, err
 		case <-hup:
 			fresh, err := h.load()
@@ -168,8 +170,13 @@ func hostUnits(ctx context.Context, log *slog.Logger) (opsexec.Units, func()) {
 		return bus, bus.Close
 	}
 	bus.Close()
-	log.Warn("no D-Bus connection to systemd, using systemctl", "err", err)
-	return opsexec.Systemctl{Exec: opsexec.OSExec}, func() {}
+	systemctl := opsexec.Systemctl{Exec: opsexec.OSExec}
+	if _, err := systemctl.Show(ctx, "sgfleet.service"); err != nil {
+		log.Error("no systemd on this host, neither over D-Bus nor by systemctl: restarts will fail, pulls work", "err", err)
+	} else {
+		log.Warn("no D-Bus connection to systemd, using systemctl", "err", err)
+	}
+	return systemctl, func() {}
 }
 
 // gitEnv is what git may see of this process's environment and home.

@@ -60,7 +60,7 @@ do nothing; the roster shows who holds it and why. "hold all" is a freeze.`,
 			if a.flags.output == "json" || a.flags.output == "jsonl" {
 				return a.printJSON(map[string]any{"schema": 1, "hold": h, "instances": n})
 			}
-			fmt.Fprintf(a.stdout, "%s (%d instances) is %s\nRelease it: sgfleet unhold %s\n", h.Target, n, h, shellQuote(h.Target))
+			fmt.Fprintf(a.stdout, "%s (%s) is %s\nRelease it: sgfleet unhold %s\n", h.Target, count(n, "instance"), h, shellQuote(h.Target))
 			return nil
 		},
 	}

@@ -183,24 +183,21 @@ func (l *localRun) pull(ctx context.Context, s fleet.LocalService) (opsexec.Pull
 }
 
 // restart restarts the unit while it holds its checkout, so that no pull moves
-// the files under it.
+// the files under it. As with the daemon, a checkout that cannot be looked at
+// does not keep its service from being restarted; the error is a pull's that is
+// running.
 func (l *localRun) restart(ctx context.Context, s fleet.LocalService) (opsexec.RestartResult, error) {
-	if s.Checkout != "" {
-		tree := opsexec.OSTree{}
-		c, err := tree.Resolve(s.Checkout)
-		if err != nil {
-			return opsexec.RestartResult{}, err
-		}
+	tree := opsexec.OSTree{}
+	if c, err := tree.Resolve(s.Checkout); s.Checkout != "" && err == nil {
 		wait, cancel := context.WithTimeout(ctx, l.cfg.PullTimeout.D())
 		defer cancel()
 		lock, err := tree.Lock(wait, c, opsexec.Shared)
 		if errors.Is(err, opsexec.ErrLocked) {
 			return opsexec.RestartResult{}, fmt.Errorf("a pull of %s is running: %w", s.Checkout, err)
 		}
-		if err != nil {
-			return opsexec.RestartResult{}, err
+		if err == nil {
+			defer lock.Unlock()
 		}
-		defer lock.Unlock()
 	}
 	return opsexec.RestartUnit(ctx, l.units, s.Unit, opsexec.RestartOptions{
 		Settle: l.cfg.TierSettle(s.Tier), Timeout: l.cfg.TierDoneTimeout(s.Tier),
