@@ -165,6 +165,9 @@ func (w *World) reported(actor, op string, r *control.Report, err error, took ti
 		"id": r.ID, "exit": strconv.Itoa(r.ExitCode()), "duration_ms": strconv.FormatInt(took.Milliseconds(), 10),
 		"release": r.Release, "published": r.Published, "accepted_ms": strconv.FormatInt(r.AcceptedMS, 10),
 	}
+	if r.NoWait {
+		attrs["no_wait"] = "true"
+	}
 	for _, class := range []control.Class{control.ClassOK, control.ClassFailed, control.ClassRefused, control.ClassUnfinished, control.ClassSilent} {
 		attrs[string(class)] = strings.Join(lists[string(class)], ",")
 	}

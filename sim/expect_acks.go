@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/sgfleet/sgfleet/control"
+	"github.com/sgfleet/sgfleet/fleet"
 )
 
 type acksArgs struct {
@@ -19,6 +20,8 @@ type acksArgs struct {
 	Status string `yaml:"status" json:"status,omitempty"`
 	// Service looks at this instance only.
 	Service ServiceRef `yaml:"service" json:"service,omitempty"`
+	// Within counts only acks that Redis had so long after the op was published.
+	Within fleet.Duration `yaml:"within" json:"within,omitempty"`
 }
 
 const liveAtPublish = "live_at_publish"
@@ -54,6 +57,9 @@ func judgeAcks(r *Record, args any) Finding {
 		}
 		for _, i := range o.acks[name] {
 			e := r.Events[i]
+			if a.Within > 0 && o.published() >= 0 && e.T > r.at(o.published())+a.Within.D() {
+				break
+			}
 			if (a.Phase == "" || a.Phase == e.Attr("phase")) && (a.Status == "" || a.Status == e.Attr("status")) {
 				who, events = append(who, name), append(events, i)
 				break
@@ -62,6 +68,9 @@ func judgeAcks(r *Record, args any) Finding {
 	}
 	f.Armed = max(len(who), len(o.live))
 	what := fmt.Sprintf("%d instances answered %s", len(who), a.Op)
+	if a.Within > 0 {
+		what += fmt.Sprintf(" within %v", a.Within.D())
+	}
 	if a.Phase+a.Status != "" {
 		what += " with " + a.Phase + a.Status
 	}
@@ -70,6 +79,11 @@ func judgeAcks(r *Record, args any) Finding {
 		for _, name := range o.live {
 			if !slices.Contains(who, name) && !r.diedEarly(o, name) {
 				missing = append(missing, name)
+			}
+		}
+		for _, name := range r.names {
+			if i := r.announced(name, o.published()); i >= 0 && !slices.Contains(who, name) && !slices.Contains(missing, name) {
+				f.violate(r.seqs(i, o.published()), "%s was in the registry, alive and not deaf, and yet had never subscribed when %s was published", name, a.Op)
 			}
 		}
 		if len(missing) > 0 {
@@ -99,4 +113,24 @@ func (r *Record) diedEarly(o *opRecord, name string) bool {
 		return true
 	}
 	return !r.heard(o, m.process) || r.muted(m, r.at(o.published()), r.at(o.published())+ackPatience)
+}
+
+// announced is the heartbeat by which name's daemon called itself alive, in the
+// life it was in at event i and before it had ever subscribed; −1 when it did
+// not. Whoever reads the registry then counts on an answer that cannot come.
+func (r *Record) announced(name string, i int) int {
+	m := r.members[name]
+	if m == nil || i < 0 {
+		return -1
+	}
+	l := r.lifeAt(m.process, i)
+	if l == nil || l.subscribed >= 0 && l.subscribed < i {
+		return -1
+	}
+	for k := i - 1; k > l.boot; k-- {
+		if e := r.Events[k]; e.Kind == EvHeartbeat && e.Instance == name && e.Attr("subscribed") == "true" {
+			return k
+		}
+	}
+	return -1
 }

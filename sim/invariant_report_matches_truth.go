@@ -80,7 +80,7 @@ func (r *Record) knownBefore(name string, o *opRecord) bool {
 // lie compares what a report says of one instance with what happened; "" when
 // it is the truth.
 func (r *Record) lie(o *opRecord, name, class string) (why string, events []int) {
-	m := r.members[name]
+	m, rep := r.members[name], r.Events[o.report]
 	acks := slices.DeleteFunc(slices.Clone(o.acks[name]), func(i int) bool { return i > o.report })
 	fin := r.final(o, name)
 	if fin > o.report {
@@ -107,6 +107,9 @@ func (r *Record) lie(o *opRecord, name, class string) (why string, events []int)
 		}
 		if fin >= 0 && r.Events[fin].Attr("text") == "true" {
 			return "", nil
+		}
+		if fin < 0 && rep.Attr("no_wait") != "true" && !r.legacy(name) { // a line of text is all that those say
+			return "it had not said that it was done", acks[len(acks)-1:]
 		}
 		return r.notDone(o, m, fin)
 	case "failed":
@@ -151,7 +154,7 @@ func (r *Record) notDone(o *opRecord, m *member, fin int) (string, []int) {
 		return "", nil
 	}
 	if fin < 0 {
-		return "", nil // accepted is all that was asked for (no-wait, gateways)
+		return "", nil // accepted is all that was asked for
 	}
 	if o.kind == "pull" || o.kind == "update" {
 		if path := m.checkout; path != "" {
