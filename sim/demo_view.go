@@ -21,12 +21,13 @@ type demoView struct {
 	tty   bool
 	width func() int // columns of the terminal
 	hosts []string
-	cols  []string        // service or service#n, in tier order
-	there map[string]bool // instances of the fleet: a host has not every service
+	cols  []string // service or service#n, in tier order
 
 	mu      sync.Mutex
 	cells   map[string]control.Phase
 	status  map[string]control.Status
+	known   map[string]bool // instances that exist
+	down    map[string]bool // missed their heartbeats before the op was sent
 	began   time.Time
 	note    string
 	settled int
@@ -37,12 +38,12 @@ type demoView struct {
 
 func newDemoView(o DemoOptions, p *Plan) *demoView {
 	v := &demoView{
-		w: o.Out, tty: o.TTY, width: o.Width, hosts: p.HostNames(), there: map[string]bool{},
-		cells: map[string]control.Phase{}, status: map[string]control.Status{},
+		w: o.Out, tty: o.TTY, width: o.Width, hosts: p.HostNames(),
+		cells: map[string]control.Phase{}, status: map[string]control.Status{}, known: map[string]bool{}, down: map[string]bool{},
 	}
 	byTier := map[string][]string{}
 	for _, m := range p.Members() {
-		v.there[m.Instance.String()] = true
+		v.known[m.Instance.String()] = true
 		col, _, _ := strings.Cut(m.Instance.String(), "@")
 		if _, n, ok := strings.Cut(m.Instance.String(), "#"); ok {
 			col += "#" + n
@@ -111,6 +112,9 @@ func (v *demoView) update(u control.Update) {
 	switch u.Kind {
 	case control.UpdatePublished:
 		v.began, v.total = time.Now(), len(u.Instances)
+		for _, e := range u.Instances {
+			v.down[e.Instance.String()] = e.Down
+		}
 		v.line("published once to %d instances; each waits its own splay, then restarts", len(u.Instances))
 	case control.UpdateReleased:
 		v.note = "the gateways were told to " + u.Release
@@ -218,10 +222,13 @@ func instanceAt(col, host string) string {
 }
 
 func (v *demoView) cell(instance string, wide int) string {
-	if !v.there[instance] {
-		return strings.Repeat(" ", wide)
-	}
 	text, colour := "·", dim
+	switch {
+	case !v.known[instance]:
+		text = ""
+	case v.down[instance]:
+		text, colour = "? silent", yellow
+	}
 	switch v.cells[instance] {
 	case control.Accepted:
 		text, colour = "▸ accepted", cyan
