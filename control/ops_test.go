@@ -372,7 +372,7 @@ func TestPullLock(t *testing.T) {
 // the wait for a pull comes out of it: the last word is said by then.
 func TestPullCountsAgainstTheDoneTimeout(t *testing.T) {
 	t.Parallel()
-	const limit = time.Second
+	const limit = 4 * time.Second // generous: the parts of a slow machine all take their share
 	r, _, fake := startOne(t, func(d *rigDaemon, f *fakeHost) {
 		d.Config.Tiers = slices.Clone(d.Config.Tiers)
 		for i := range d.Config.Tiers {
@@ -381,8 +381,8 @@ func TestPullCountsAgainstTheDoneTimeout(t *testing.T) {
 		f.unit("stargazer-web.service").takes = time.Hour
 		f.unit("stargazer-gateway.service").takes = time.Hour
 	})
-	fake.checkout("/srv/app").takes = limit * 7 / 10
-	fake.checkout("/srv/gw").takes = 10 * time.Second
+	fake.checkout("/srv/app").takes = limit / 2
+	fake.checkout("/srv/gw").takes = time.Minute
 	for _, tc := range []struct {
 		puller, service string
 		want            Status
@@ -405,7 +405,7 @@ func TestPullCountsAgainstTheDoneTimeout(t *testing.T) {
 		a := r.finals(op.ID, 1)[tc.service+"@h1"]
 		unlock()
 		accepted := r.acks(op.ID)[0].At
-		if took := a.At.Sub(accepted); a.Status != tc.want || took > limit+700*time.Millisecond {
+		if took := a.At.Sub(accepted); a.Status != tc.want || took > limit+limit/2 {
 			t.Errorf("%s: got %s (%s) after %v; want %s within %v", tc.service, a.Status, a.Detail, took, tc.want, limit)
 		}
 	}
