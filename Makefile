@@ -39,7 +39,7 @@ soak: need-go deps ## the long forms: 1,000 git kills, Redis killed again and ag
 	SGFLEET_SOAK=1 $(GO) test -timeout 60m -count=1 ./...
 
 mutants: need-go ## plant each bug in a copy and require that its invariant catches it
-	SGFLEET_MUTANTS=1 $(GO) test -timeout 60m -count=1 -run Mutant ./sim/...
+	SGFLEET_MUTANTS=1 $(GO) test -v -timeout 60m -count=1 -run TestMutant ./sim/mutants
 
 e2e: need-go build ## the Ansible role on real hosts in namespaces (root)
 	@ansible/e2e/run
