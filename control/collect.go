@@ -41,6 +41,7 @@ type collector struct {
 
 	start           time.Time // of PUBLISH; every deadline is counted from here
 	issued          fleet.Time
+	expires         fleet.Time
 	gatewayDeadline fleet.Time
 	published       string
 	receivers       int64
@@ -109,6 +110,7 @@ func (c *collector) run(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			c.cutShort(ctx)
+			c.readLast(ctx)
 			return fmt.Errorf("collecting the answers to op %s: %w", c.id, context.Cause(ctx))
 		}
 		now := time.Now() // before the read: what arrives until then still counts
@@ -273,6 +275,14 @@ func (c *collector) read(ctx context.Context) (int, error) {
 		}
 	}
 	return total, nil
+}
+
+// readLast hears what was answered until the operator cancelled the
+// collection, so that nothing that is known is called silent.
+func (c *collector) readLast(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
+	defer cancel()
+	_, _ = c.read(ctx) // it logs and keeps its error
 }
 
 // noteReadError logs an error when it differs from the one before.

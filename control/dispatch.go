@@ -145,7 +145,7 @@ func (d *Dispatcher) publish(ctx context.Context, c *collector, op Op) error {
 	if err != nil {
 		return &NotSentError{ExitUsage, err}
 	}
-	c.issued, c.gatewayDeadline = now, op.Args.GatewayDeadline
+	c.issued, c.expires, c.gatewayDeadline = now, op.ExpiresAt, op.Args.GatewayDeadline
 	c.start = time.Now()
 	n, err := d.Client.Publish(ctx, d.Config.Keys().Channel(), payload).Result()
 	switch {

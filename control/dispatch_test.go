@@ -281,6 +281,30 @@ func TestDispatchNamesTheSilent(t *testing.T) {
 	if r.ExitCode() != ExitSilent {
 		t.Errorf("exit %d; want %d", r.ExitCode(), ExitSilent)
 	}
+	note := "4 silent instances may still receive this op and act on it until it expires, in 2"
+	if !strings.Contains(strings.Join(r.Notes, "\n"), note) {
+		t.Errorf("notes: %q; want %q…", r.Notes, note)
+	}
+}
+
+// An op that ends with its collection, or touches nothing, leaves nothing to
+// be warned of.
+func TestSilentAfterTheOpExpired(t *testing.T) {
+	for _, op := range []string{OpRestart, OpPing} {
+		f := newStubFleet(t, "web@h1")
+		f.cfg.ControlReplyTimeout = fleet.Seconds(300 * time.Millisecond)
+		if op == OpRestart {
+			f.cfg.OpLife = fleet.Duration(300 * time.Millisecond)
+		}
+		f.serve(func(Op) {})
+		r, err := f.d.Dispatch(t.Context(), Request{Op: op, Target: "web"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Notes) > 0 || r.Counts.Silent != 1 {
+			t.Errorf("%s: %d silent, notes %q; want 1 and none", op, r.Counts.Silent, r.Notes)
+		}
+	}
 }
 
 func TestDispatchUnexpectedAndLate(t *testing.T) {

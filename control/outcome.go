@@ -33,9 +33,30 @@ func (c *collector) report(ctx context.Context, op Op) *Report {
 		}
 		r.Instances = append(r.Instances, res)
 	}
+	c.noteStillAlive(r)
 	c.noteRevisions(r)
 	r.finish()
 	return r
+}
+
+// noteStillAlive says so when the op outlives its collection: an instance that
+// was cut off and kept its subscription then gets it from TCP, late, and is
+// right to act on it.
+func (c *collector) noteStillAlive(r *Report) {
+	spec := opSpecs[r.Op]
+	left := c.expires.Sub(c.issued) - c.ended.Sub(c.start)
+	if !spec.Pulls && !spec.Restarts || left <= 0 || c.receivers == 0 && c.published == publishedYes {
+		return
+	}
+	n := 0
+	for _, e := range c.entries {
+		if e.accepted == nil && !e.final() && !e.Legacy {
+			n++
+		}
+	}
+	if n > 0 {
+		r.notef("%s may still receive this op and act on it until it expires, in %s", count(n, "silent instance"), fleet.Humane(left))
+	}
 }
 
 // noteGarbage says what could not be read, if there was any.

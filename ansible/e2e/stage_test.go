@@ -175,5 +175,5 @@ func (f *fleet) operatorOnHub() {
 	f.write("hub", "/usr/local/bin/sgfleet", "0755", string(bin))
 	f.write("hub", "/etc/sgfleet/operator-password", "0600", operatorPassword)
 	f.write("hub", "/etc/sgfleet/config.yaml", "0644",
-		"redis: {url: \"redis://hub:6379/0\", username: sg-operator, password_file: /etc/sgfleet/operator-password}\nheartbeat_interval: 2s\ncontrol_reply_timeout: 6s\n")
+		"redis: {url: \"redis://hub:6379/0\", username: sg-operator, password_file: /etc/sgfleet/operator-password}\nheartbeat_interval: 2s\ncontrol_reply_timeout: 6s\nop_life: 6s\n")
 }

@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 //	beat INSTANCE TIER [ago=DURATION] [deaf] [observe] [state=STATE] [NAME=VALUE…]
 //	     a heartbeat as a daemon would write it every ten minutes, so that no
 //	     slow machine makes one DOWN that is not meant to be
-//	published
-//	     wait until the first op of the script was published
+//	published N
+//	     wait until the first op of the script was published and answered N times
 //	code N COMMAND…
 //	     run COMMAND and check its exit code
 //	daemon HOST [SERVICE=BEHAVIOUR…], stopdaemon HOST
@@ -93,8 +93,13 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // cmdPublished waits for the history's first entry, which goes out just before
-// the op, and then for the op's first answer.
+// the op, and then for N answers to the op.
 func cmdPublished(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: published N")
+	}
+	want, err := strconv.ParseInt(args[0], 10, 64)
+	ts.Check(err)
 	h := ts.Value(scriptKey{}).(*scriptHosts)
 	c := h.client()
 	defer c.Close()
@@ -104,12 +109,12 @@ func cmdPublished(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		if len(entries) > 0 {
 			id, _ := entries[0].Values["id"].(string)
-			if n, err := c.LLen(ctx, keys.Reply(id)).Result(); err == nil && n > 0 {
+			if n, err := c.LLen(ctx, keys.Reply(id)).Result(); err == nil && n >= want {
 				return
 			}
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("nothing was published and answered in 30 s")
+			ts.Fatalf("not published and answered %d times within 30 s", want)
 		}
 	}
 }
