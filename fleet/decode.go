@@ -32,6 +32,7 @@ type decoder struct {
 	anchors  map[string]ast.Node
 	nodes    int
 	problems []*Diagnostic
+	bad      []string         // dotted keys whose values could not be taken as they are given
 	set      map[string]place // dotted key → where it is given
 	leaves   []string         // every dotted key there is, for hints
 }
@@ -45,11 +46,14 @@ func decodeYAML(file string, src []byte, v any, leaves []string, begin func(keys
 	}
 	root := d.parse(src)
 	if root == nil {
+		if len(d.problems) > 0 {
+			d.spoil("")
+		}
 		return d
 	}
 	pairs, ok := mappingPairs(root)
 	if !ok {
-		d.errorf(root, "", "want keys and values, such as \"fleet: sg\", not %s", describe(root))
+		d.reject(root, "", "", "want keys and values, such as \"fleet: sg\", not %s", describe(root))
 		return d
 	}
 	var keys []string
@@ -158,10 +162,11 @@ func (d *decoder) resolve(n ast.Node, depth int) (ast.Node, bool) {
 func (d *decoder) value(n ast.Node, v reflect.Value, path string, depth int) {
 	n, ok := d.resolve(n, depth)
 	if !ok {
+		d.spoil(path)
 		return
 	}
 	if _, null := n.(*ast.NullNode); null {
-		d.errorf(n, "give it one, or remove the line", "%s has no value", path)
+		d.reject(n, path, "give it one, or remove the line", "%s has no value", path)
 		return
 	}
 	if _, text := v.Addr().Interface().(encoding.TextUnmarshaler); text || isScalar(v.Kind()) {
@@ -187,7 +192,7 @@ func isScalar(k reflect.Kind) bool {
 // structure decodes a mapping with fixed keys.
 func (d *decoder) structure(n ast.Node, v reflect.Value, path string, depth int) {
 	fields := map[string]reflect.Value{}
-	var names []string
+	var names, meant []string
 	for i := range v.NumField() {
 		name := fieldName(v.Type().Field(i))
 		fields[name] = v.Field(i)
@@ -196,25 +201,32 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path string, depth int)
 	d.eachPair(n, path, depth, strings.Join(names, ", "), func(key string, p *ast.MappingValueNode) {
 		f, ok := fields[key]
 		if !ok {
-			d.errorf(p.Key, d.suggest(path, key, names), "unknown key %q%s", key, inPath(path))
+			hint, near := d.suggest(path, key, names)
+			meant = append(meant, near)
+			d.errorf(p.Key, hint, "unknown key %q%s", key, inPath(path))
 			return
 		}
 		d.value(p.Value, f, joinPath(path, key), depth)
 	})
+	for _, m := range meant {
+		if _, given := d.set[m]; m != "" && !given { // else that one is known after all
+			d.spoil(m)
+		}
+	}
 }
 
 // suggest finds what an unknown key may have meant: a neighbour, or a key of
-// that very name elsewhere.
-func (d *decoder) suggest(path, key string, names []string) string {
+// that very name elsewhere. meant is that one's dotted key.
+func (d *decoder) suggest(path, key string, names []string) (hint, meant string) {
 	if n := Nearest(key, names); n != "" {
-		return "did you mean " + n + "?"
+		return "did you mean " + n + "?", joinPath(path, n)
 	}
 	for _, leaf := range d.leaves {
 		if strings.HasSuffix(leaf, "."+key) || leaf == key && path != "" {
-			return "did you mean " + leaf + "?"
+			return "did you mean " + leaf + "?", leaf
 		}
 	}
-	return DidYouMean(key, names)
+	return DidYouMean(key, names), ""
 }
 
 // mapping decodes a mapping with free keys, each on top of the entry there is.
@@ -236,26 +248,28 @@ func (d *decoder) mapping(n ast.Node, v reflect.Value, path string, depth int) {
 func (d *decoder) eachPair(n ast.Node, path string, depth int, want string, f func(key string, p *ast.MappingValueNode)) {
 	n, ok := d.resolve(n, depth)
 	if !ok {
+		d.spoil(path)
 		return
 	}
 	pairs, ok := mappingPairs(n)
 	if !ok {
-		d.errorf(n, "", "%s: want a mapping with %s, not %s", path, want, describe(n))
+		d.reject(n, path, "", "%s: want a mapping with %s, not %s", path, want, describe(n))
 		return
 	}
 	first := map[string]int{}
 	for _, p := range pairs {
 		if p.Key.IsMergeKey() {
-			d.errorf(p.Key, "", "merge keys (<<) are not supported; write the keys out")
+			d.reject(p.Key, path, "", "merge keys (<<) are not supported; write the keys out")
 			continue
 		}
 		key := keyText(p)
+		at := joinPath(path, key)
 		if line, again := first[key]; again {
-			d.errorf(p.Key, fmt.Sprintf("first on line %d", line), "%s is given twice", joinPath(path, key))
+			d.reject(p.Key, at, fmt.Sprintf("first on line %d", line), "%s is given twice", at)
 			continue
 		}
 		first[key] = p.Key.GetToken().Position.Line
-		d.note(p.Key, joinPath(path, key))
+		d.note(p.Key, at)
 		f(key, p)
 	}
 }
@@ -268,7 +282,7 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string, depth int) {
 		if text, scalar := scalarText(n); scalar {
 			hint = "write [" + text + "]"
 		}
-		d.errorf(n, hint, "%s: want a list, not %s", path, describe(n))
+		d.reject(n, path, hint, "%s: want a list, not %s", path, describe(n))
 		return
 	}
 	out := reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values))
@@ -283,6 +297,7 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string, depth int) {
 func (d *decoder) scalar(n ast.Node, v reflect.Value, path string) {
 	text, ok := scalarText(n)
 	if !ok {
+		d.spoil(path)
 		at := d.place(n)
 		if path == "redis.password" {
 			at.source = "" // it may stand on a line of its own
@@ -291,11 +306,11 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, path string) {
 		return
 	}
 	if _, isBool := n.(*ast.BoolNode); isBool && v.Kind() == reflect.String {
-		d.errorf(n, "put it in quotes if that is the text", "%s: want text, not %s", path, text)
+		d.reject(n, path, "put it in quotes if that is the text", "%s: want text, not %s", path, text)
 		return
 	}
 	if err := setText(v, text); err != nil {
-		d.errorf(n, "", "%s: %v", path, err)
+		d.reject(n, path, "", "%s: %v", path, err)
 		return
 	}
 	d.note(n, path)

@@ -74,11 +74,7 @@ func Load(o LoadOptions) (*Config, Sources, error) {
 		l.setText(ov.Key, ov.Value, ov.Flag)
 	}
 	l.defaults()
-	if len(l.problems) == 0 {
-		// Only a config that could be read in full is judged as a whole: half
-		// of one would be blamed for what the other half says.
-		l.validate()
-	}
+	l.validate()
 	if err := joinDiagnostics(l.problems, l.files); err != nil {
 		return nil, l.sources, err
 	}
@@ -94,6 +90,7 @@ type loader struct {
 	sources  Sources
 	files    []string // in the order read, then variables and flags
 	problems []*Diagnostic
+	bad      []string // dotted keys whose value in force is not the one that was meant
 
 	servicesGiven bool
 }
@@ -130,6 +127,9 @@ func (l *loader) problem(file, hint, format string, args ...any) {
 	l.problems = append(l.problems, &Diagnostic{File: file, Hint: hint, Message: fmt.Sprintf(format, args...)})
 }
 
+// spoil is [decoder.spoil] for what stands in no file.
+func (l *loader) spoil(path string) { l.bad = append(l.bad, path) }
+
 func (l *loader) readFile(name string, must bool) {
 	src, err := l.o.ReadFile(name)
 	switch {
@@ -137,8 +137,10 @@ func (l *loader) readFile(name string, must bool) {
 		return
 	case errors.Is(err, fs.ErrPermission):
 		l.problem(name, "it may hold a password and so be closed to others; run as a user who may read it", "cannot be read: permission denied")
+		l.spoil("")
 		return
 	case err != nil:
+		l.spoil("")
 		var pathErr *fs.PathError
 		if errors.As(err, &pathErr) {
 			err = pathErr.Err // the name stands before it already
@@ -154,6 +156,7 @@ func (l *loader) readFile(name string, must bool) {
 		}
 	})
 	l.problems = append(l.problems, d.problems...)
+	l.bad = append(l.bad, d.bad...)
 	for path, p := range d.set {
 		l.places[path] = p
 		l.sources[path] = fmt.Sprintf("%s:%d", name, p.line)
@@ -179,6 +182,7 @@ func (l *loader) readEnv() {
 		hint := ""
 		if n := Nearest(name, append(names, known...)); n != "" {
 			hint = "did you mean " + n + "?"
+			l.spoil(keys[n]) // SGFLEET_CONFIG sets no key but all of them: ""
 		}
 		l.problem(name, hint, "sets nothing: no such variable")
 	}
@@ -192,10 +196,12 @@ func (l *loader) setText(path, value, from string) {
 		}
 		if !lf.scalar {
 			l.problem(from, "give it in a file", "%s is a list that does not fit into a variable", path)
+			l.spoil(path)
 			return
 		}
 		if err := setText(lf.value, value); err != nil {
 			l.problem(from, "", "%s: %v", path, err)
+			l.spoil(path)
 			return
 		}
 		if !slices.Contains(l.files, from) {
@@ -245,7 +251,9 @@ func (l *loader) defaults() {
 	}
 }
 
-// validate adds what Validate finds, each with the place of its key.
+// validate adds what Validate finds, each with the place of its key. What
+// follows from a value that could not be taken is left out: mending that value
+// may mend it, too.
 func (l *loader) validate() {
 	err := l.cfg.Validate()
 	var merr *multierror.Error
@@ -258,12 +266,29 @@ func (l *loader) validate() {
 			l.problem("config", "", "%v", err)
 			continue
 		}
+		if l.spoiled(fe.Key) || slices.ContainsFunc(fe.from, l.spoiled) {
+			continue
+		}
 		p, ok := l.find(fe.Key)
 		if !ok {
 			p = place{file: "config"}
 		}
 		l.problems = append(l.problems, p.diagnostic(fe.Hint, fe.Key+": "+fe.Message))
 	}
+}
+
+// spoiled reports whether a dotted key, or what it lies in, could not be taken
+// as it was meant.
+func (l *loader) spoiled(key string) bool {
+	return slices.ContainsFunc(l.bad, func(bad string) bool {
+		return under(key, bad) || !l.servicesGiven && under(key, "services") && under(bad, "tiers")
+	})
+}
+
+// under reports whether a dotted key is outer or lies below it.
+func under(key, outer string) bool {
+	rest, ok := strings.CutPrefix(key, outer)
+	return ok && (rest == "" || outer == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // find returns the place of a dotted key, or of the nearest key around it.

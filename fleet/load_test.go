@@ -174,7 +174,7 @@ func TestLoadTiersWithoutServices(t *testing.T) {
 }
 
 func TestLoadErrorsGolden(t *testing.T) {
-	for _, name := range []string{"keys", "values", "tab"} {
+	for _, name := range []string{"keys", "values", "both", "tab"} {
 		src, err := os.ReadFile("testdata/config/" + name + ".yaml")
 		if err != nil {
 			t.Fatal(err)
@@ -379,7 +379,7 @@ func TestEnvNames(t *testing.T) {
 }
 
 func FuzzLoad(f *testing.F) {
-	for _, name := range []string{"keys", "values", "tab"} {
+	for _, name := range []string{"keys", "values", "both", "tab"} {
 		src, err := os.ReadFile("testdata/config/" + name + ".yaml")
 		if err != nil {
 			f.Fatal(err)

@@ -70,6 +70,16 @@ func (d *decoder) errorf(n ast.Node, hint, format string, args ...any) {
 	d.problems = append(d.problems, d.place(n).diagnostic(hint, fmt.Sprintf(format, args...)))
 }
 
+// reject is errorf for a value that is not taken.
+func (d *decoder) reject(n ast.Node, path, hint, format string, args ...any) {
+	d.spoil(path)
+	d.errorf(n, hint, format, args...)
+}
+
+// spoil notes that path is not known as it was meant: more than that it is
+// wrong cannot be said of it, nor concluded from it.
+func (d *decoder) spoil(path string) { d.bad = append(d.bad, path) }
+
 func (p place) diagnostic(hint, message string) *Diagnostic {
 	return &Diagnostic{
 		File: p.file, Line: p.line, Column: p.column, Width: p.width, Source: maskSecrets(p.source),

@@ -19,7 +19,12 @@ type FieldError struct {
 	Key     string // dotted: services.web.unit
 	Message string
 	Hint    string
+
+	from []string // the other keys that it was concluded from
 }
+
+// concludedFrom names the values, besides its own, that make e an error.
+func (e *FieldError) concludedFrom(keys ...string) { e.from = keys }
 
 func (e *FieldError) Error() string {
 	if e.Hint != "" {
@@ -46,8 +51,10 @@ type validator struct {
 	err *multierror.Error
 }
 
-func (v *validator) fail(key, hint, format string, args ...any) {
-	v.err = multierror.Append(v.err, &FieldError{key, fmt.Sprintf(format, args...), hint})
+func (v *validator) fail(key, hint, format string, args ...any) *FieldError {
+	e := &FieldError{Key: key, Message: fmt.Sprintf(format, args...), Hint: hint}
+	v.err = multierror.Append(v.err, e)
+	return e
 }
 
 // Validate reports everything in c that cannot be right, as a
@@ -116,7 +123,7 @@ func (v *validator) redis() {
 	case u.Scheme == "unix" && !path.IsAbs(u.Path):
 		v.fail("redis.url", "unix:///run/redis/redis.sock", "a socket's path is absolute")
 	case u.Scheme != "unix" && u.Hostname() == "" && len(r.Sentinels) == 0:
-		v.fail("redis.url", "such as redis://10.0.0.5:6379/0", "names no host")
+		v.fail("redis.url", "such as redis://10.0.0.5:6379/0", "names no host").concludedFrom("redis.sentinels")
 	case u.Scheme != "unix" && db != "":
 		if _, ok := parseDigits(db); !ok {
 			v.fail("redis.url", "", "%q is not the number of a database", db)
@@ -127,12 +134,12 @@ func (v *validator) redis() {
 	}
 	switch {
 	case len(r.Sentinels) > 0 && r.MasterName == "":
-		v.fail("redis.sentinels", "set redis.master_name", "are given without the name of the group they watch")
+		v.fail("redis.sentinels", "set redis.master_name", "are given without the name of the group they watch").concludedFrom("redis.master_name")
 	case len(r.Sentinels) == 0 && r.MasterName != "":
-		v.fail("redis.master_name", "list them in redis.sentinels", "is given without sentinels")
+		v.fail("redis.master_name", "list them in redis.sentinels", "is given without sentinels").concludedFrom("redis.sentinels")
 	}
 	if r.CAFile != "" && u.Scheme != "rediss" {
-		v.fail("redis.ca_file", "write rediss:// in redis.url", "is given, but redis.url has no TLS")
+		v.fail("redis.ca_file", "write rediss:// in redis.url", "is given, but redis.url has no TLS").concludedFrom("redis.url")
 	}
 }
 
@@ -146,8 +153,10 @@ func (v *validator) address(key, s string, needHost bool) {
 
 func (v *validator) checkouts() {
 	var used, dirs []string
-	for _, s := range v.c.Services {
+	from := []string{"services"}
+	for name, s := range v.c.Services {
 		used = append(used, s.Checkout)
+		from = append(from, joinPath("services", name)+".checkout")
 	}
 	for dir := range v.c.Checkouts {
 		dirs = append(dirs, dir)
@@ -158,7 +167,7 @@ func (v *validator) checkouts() {
 		v.dir(key, dir)
 		if !slices.Contains(used, dir) {
 			used := slices.DeleteFunc(slices.Clone(used), func(s string) bool { return s == "" })
-			v.fail(key, DidYouMean(dir, used), "no service runs from it")
+			v.fail(key, DidYouMean(dir, used), "no service runs from it").concludedFrom(from...)
 		}
 		if co.Remote != "" && !remotePattern.MatchString(co.Remote) {
 			v.fail(key+".remote", "", "%q is not the name of a remote", printable(co.Remote))
@@ -206,7 +215,7 @@ func (v *validator) times() {
 	case ttl < least2:
 		v.fail("lock_ttl", fmt.Sprintf("at least %s", shortDuration(least2)),
 			"%s ends while a pull may still run: pull_timeout %s + %s until it is killed + %s slack",
-			c.LockTTL, c.PullTimeout, shortDuration(killGrace), shortDuration(lockSlack))
+			c.LockTTL, c.PullTimeout, shortDuration(killGrace), shortDuration(lockSlack)).concludedFrom("pull_timeout")
 	case ttl > 24*time.Hour:
 		v.fail("lock_ttl", "", "%s is longer than a day", c.LockTTL)
 	}
@@ -243,7 +252,7 @@ func (v *validator) legacy() {
 func (v *validator) rest() {
 	c := v.c
 	if slices.Contains([]string{"permissive", "enforce"}, c.Signing.Mode) && c.Signing.AllowedSigners == "" {
-		v.fail("signing.allowed_signers", "", "signing.mode %s needs the file of trusted keys", c.Signing.Mode)
+		v.fail("signing.allowed_signers", "", "signing.mode %s needs the file of trusted keys", c.Signing.Mode).concludedFrom("signing.mode")
 	}
 	for _, f := range []struct{ key, file string }{
 		{"signing.allowed_signers", c.Signing.AllowedSigners},

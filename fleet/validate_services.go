@@ -25,7 +25,7 @@ func (v *validator) units() {
 	for name, unit := range sorted(c.ControlUnitNames) {
 		key := joinPath("control_unit_names", name)
 		if _, ok := c.Services[name]; !ok {
-			v.fail(key, DidYouMean(name, c.ServiceNames()), "no service is called %q", name)
+			v.fail(key, DidYouMean(name, c.ServiceNames()), "no service is called %q", name).concludedFrom("services")
 		}
 		if unit != "" {
 			v.unit(key, unit)
@@ -69,7 +69,10 @@ func (v *validator) tiers() {
 
 func (v *validator) services() {
 	c := v.c
-	tiers := c.TierNames()
+	tiers, from := c.TierNames(), []string{"tiers"}
+	for i := range tiers {
+		from = append(from, fmt.Sprintf("tiers[%d].name", i))
+	}
 	for _, name := range c.ServiceNames() {
 		s, key := c.Services[name], joinPath("services", name)
 		switch {
@@ -79,11 +82,11 @@ func (v *validator) services() {
 		case reservedName(name):
 			v.fail(key, "", "%q has a meaning of its own in a target", name)
 		case slices.Contains(tiers, name) && s.Tier != "" && s.Tier != name:
-			v.fail(key+".tier", "rename the service", "%s is named like a tier but belongs to %s: restarting %s would hit both", name, s.Tier, name)
+			v.fail(key+".tier", "rename the service", "%s is named like a tier but belongs to %s: restarting %s would hit both", name, s.Tier, name).concludedFrom(from...)
 		case s.Tier == "" && c.TierOf(name) == "":
-			v.fail(key, "add tier: one of "+strings.Join(tiers, ", "), "has no tier and is not named like one")
+			v.fail(key, "add tier: one of "+strings.Join(tiers, ", "), "has no tier and is not named like one").concludedFrom(append(slices.Clip(from), key+".tier")...)
 		case s.Tier != "" && !slices.Contains(tiers, s.Tier):
-			v.fail(key+".tier", DidYouMean(s.Tier, tiers), "no tier is called %q", s.Tier)
+			v.fail(key+".tier", DidYouMean(s.Tier, tiers), "no tier is called %q", s.Tier).concludedFrom(from...)
 		}
 		if s.ControlledBy != "" {
 			v.oneOf(key+".controlled_by", s.ControlledBy, ByHost, BySelf, ByLegacy)
@@ -106,15 +109,25 @@ func (v *validator) template(key, name string, s Service) {
 	if s.Unit != "" {
 		v.unit(key+".unit", s.Unit)
 	}
+	from := append(unitKeys(name), key+".instances")
 	isTemplate := strings.HasSuffix(strings.TrimSuffix(unit, ".service"), "@")
 	switch {
 	case s.Instances < 0 || s.Instances > maxInstances:
 		v.fail(key+".instances", "", "%d copies on one host; want 1 to %d", s.Instances, maxInstances)
 	case s.Instances > 1 && s.Unit != "" && !isTemplate:
-		v.fail(key+".unit", "such as "+name+"@.service", "%d instances need a template unit, not %s", s.Instances, unit)
+		v.fail(key+".unit", "such as "+name+"@.service", "%d instances need a template unit, not %s", s.Instances, unit).concludedFrom(from...)
 	case s.Instances <= 1 && isTemplate:
-		v.fail(key+".unit", "add instances, or name one copy of it", "%s is a template and cannot run by itself", unit)
+		v.fail(key+".unit", "add instances, or name one copy of it", "%s is a template and cannot run by itself", unit).concludedFrom(from...)
 	}
+}
+
+// unitKeys are the keys that the unit of a service comes from.
+func unitKeys(service string) []string {
+	return []string{joinPath("services", service) + ".unit", joinPath("control_unit_names", service), "control_unit_prefix"}
+}
+
+func hostKeys(a, b string) []string {
+	return []string{joinPath("services", a) + ".hosts", joinPath("services", b) + ".hosts"}
 }
 
 func (v *validator) dir(key, dir string) {
@@ -141,9 +154,10 @@ func (v *validator) oneUnitOneInstance() {
 				break
 			}
 			u = ServiceUnit(u)
-			for _, other := range owner[u] {
+			for _, other := range slices.Backward(owner[u]) {
 				if other != name && hostsMeet(c.Services[name].Hosts, c.Services[other].Hosts) {
-					v.fail(joinPath("services", name), "", "%s is also the unit of service %s", u, other)
+					v.fail(joinPath("services", name), "", "%s is also the unit of service %s", u, other).
+						concludedFrom(slices.Concat(unitKeys(name), unitKeys(other), hostKeys(name, other))...)
 					break
 				}
 			}
@@ -151,7 +165,8 @@ func (v *validator) oneUnitOneInstance() {
 				owner[u] = append(owner[u], name)
 			}
 			if u == ServiceUnit(c.SelfUnit) {
-				v.fail(joinPath("services", name), "restart it as sgfleet@HOST", "%s is the daemon's own unit", u)
+				v.fail(joinPath("services", name), "restart it as sgfleet@HOST", "%s is the daemon's own unit", u).
+					concludedFrom(append(unitKeys(name), "self_unit")...)
 			}
 		}
 	}
