@@ -81,12 +81,12 @@ func (v *validator) services() {
 			continue
 		case reservedName(name):
 			v.fail(key, "", "%q has a meaning of its own in a target", name)
+		case s.Tier != "" && !slices.Contains(tiers, s.Tier):
+			v.fail(key+".tier", DidYouMean(s.Tier, tiers), "no tier is called %q", s.Tier).concludedFrom(from...)
 		case slices.Contains(tiers, name) && s.Tier != "" && s.Tier != name:
 			v.fail(key+".tier", "rename the service", "%s is named like a tier but belongs to %s: restarting %s would hit both", name, s.Tier, name).concludedFrom(from...)
 		case s.Tier == "" && c.TierOf(name) == "":
 			v.fail(key, "add tier: one of "+strings.Join(tiers, ", "), "has no tier and is not named like one").concludedFrom(append(slices.Clip(from), key+".tier")...)
-		case s.Tier != "" && !slices.Contains(tiers, s.Tier):
-			v.fail(key+".tier", DidYouMean(s.Tier, tiers), "no tier is called %q", s.Tier).concludedFrom(from...)
 		}
 		if s.ControlledBy != "" {
 			v.oneOf(key+".controlled_by", s.ControlledBy, ByHost, BySelf, ByLegacy)
