@@ -331,10 +331,16 @@ func (d *demo) unlucky() error {
 	return nil
 }
 
-// stay says what a second terminal can do.
+// stay says what a second terminal can do: look, rehearse, and do it.
 func (d *demo) stay() {
 	d.printf("\nThe fleet stays up until Ctrl-C. In a second terminal:\n")
-	for _, cmd := range []string{"services", "restart web --yes", "update agents@h3 --yes", "services -o json > fleet.json && sgsim rehearse --from fleet.json restart all"} {
-		d.printf("  sgfleet --redis %s %s", d.url, cmd)
+	for _, cmd := range []string{
+		"export SGFLEET_REDIS_URL=" + d.url,
+		"sgfleet services",
+		"sgfleet services -o json > fleet.json",
+		"sgsim rehearse --from fleet.json restart web",
+		"sgfleet restart web --yes",
+	} {
+		d.printf("  %s", cmd)
 	}
 }
