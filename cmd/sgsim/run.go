@@ -17,6 +17,9 @@ import (
 
 func init() { commands = append(commands, (*app).run) }
 
+// recheckEvery is how many seeds there are to one that runs twice.
+const recheckEvery = 7
+
 // runFlags are the flags of run.
 type runFlags struct {
 	seeds    string
@@ -66,7 +69,7 @@ it, and the one line that repeats it. Nothing is run when a file has a mistake.`
 	fl.BoolVar(&f.timeline, "timeline", false, "print that seed's timeline")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "show every failing seed, and how often each promise was put to the test")
 	fl.IntVar(&f.workers, "workers", 0, "worker processes; 0: one a core")
-	fl.IntVar(&f.recheck, "recheck", 7, "run every Nth seed twice and compare the event logs; 0: none")
+	fl.IntVar(&f.recheck, "recheck", recheckEvery, "run every Nth seed twice, at GOMAXPROCS 1 and 4, and compare the event logs; 0: none")
 	fl.StringVar(&f.redis, "redis", "", "with --real-time: the redis-server to run against (`URL`); keys are prefixed and removed")
 	fl.BoolVar(&f.realTime, "real-time", false, "run in real time against --redis, with the same fake hosts")
 	fl.StringVar(&f.progress, "progress", "auto", "auto, plain or none")
@@ -201,9 +204,32 @@ func (a *app) runScenarios(ctx context.Context, f *runFlags, paths []string) err
 		return err
 	}
 	if f.output == "text" {
-		fmt.Fprintf(a.stderr, "%s, %s in %.1f s: %s\n", count(len(outcomes), "scenario"), count(total, "seed"), time.Since(began).Seconds(), sim.ExitMeaning(exit))
+		fmt.Fprintf(a.stderr, "%s, %s in %.1f s%s: %s\n", count(len(outcomes), "scenario"), count(total, "seed"), time.Since(began).Seconds(), twice(outcomes), sim.ExitMeaning(exit))
 	}
 	return done(exit)
+}
+
+// twice says how many seeds ran a second time, with another GOMAXPROCS, and gave
+// the same event log.
+func twice(outcomes []*sim.Outcome) string {
+	same, differ := 0, 0
+	for _, o := range outcomes {
+		for _, s := range o.Runs {
+			switch {
+			case s.Differs != "":
+				differ++
+			case s.Rechecked:
+				same++
+			}
+		}
+	}
+	switch {
+	case differ > 0:
+		return fmt.Sprintf(", %d of %d that ran twice with another event log", differ, same+differ)
+	case same > 0:
+		return fmt.Sprintf(", %d twice with equal event logs", same)
+	}
+	return ""
 }
 
 // realTimeOnly leaves out, with the reason, what cannot run in real time.
