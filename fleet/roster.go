@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -127,33 +126,6 @@ func (r Registry) Roster(entries []Entry) Roster {
 		out.Malformed = append(out.Malformed, err.Error())
 	}
 	return out
-}
-
-// FormatRosterTable draws entries as a table, one line each.
-func FormatRosterTable(entries []Entry) string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
-	row := func(cells ...string) {
-		for i := range cells {
-			cells[i] = cmp.Or(printable(cells[i]), "-")
-		}
-		fmt.Fprintln(w, strings.Join(cells, "\t"))
-	}
-	row("HOST", "SERVICE", "UNIT", "STATE", "RUNNING", "CHECKOUT", "UPTIME", "LAST SEEN", "NOTES")
-	for _, e := range entries {
-		service, uptime := strings.Replace(e.Instance, "@"+e.Host, "", 1), ""
-		if e.UptimeMS > 0 {
-			uptime = Humane(time.Duration(e.UptimeMS) * time.Millisecond)
-		}
-		row(e.Host, service, e.Unit, e.State, shortRevision(e.RunningRevision), shortRevision(e.CheckoutRevision),
-			uptime, ago(e.LastSeenMS), strings.Join(e.Notes, ", "))
-	}
-	w.Flush()
-	lines := strings.Split(b.String(), "\n")
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
-	}
-	return strings.Join(lines, "\n")
 }
 
 func ago(ms int64) string { return Humane(time.Duration(ms)*time.Millisecond) + " ago" }

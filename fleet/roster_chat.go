@@ -28,7 +28,7 @@ func rosterLines(r Registry, entries []Entry) []string {
 		return append([]string{"no instance is known: no daemon has sent a heartbeat"}, rosterTail(r)...)
 	}
 	services := slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return e.Service == DaemonService })
-	lines := []string{rosterSummary(services)}
+	lines := []string{RosterSummary(services)}
 	var well []Entry
 	worst := slices.Clone(entries)
 	slices.SortStableFunc(worst, func(a, b Entry) int { return cmp.Compare(b.trouble, a.trouble) })
@@ -53,8 +53,9 @@ func rosterLines(r Registry, entries []Entry) []string {
 	return append(append(lines, foldEntries(well)...), rosterTail(r)...)
 }
 
-// rosterSummary counts every instance once, by its state.
-func rosterSummary(entries []Entry) string {
+// RosterSummary counts every instance once, by its state: "42 instances on 8
+// hosts: 1 down, 41 active".
+func RosterSummary(entries []Entry) string {
 	hosts := map[string]bool{}
 	counts := map[string]int{}
 	for _, e := range entries {

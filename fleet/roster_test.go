@@ -58,13 +58,55 @@ func troubledFleet() Registry {
 
 func TestRosterGolden(t *testing.T) {
 	r := troubledFleet()
-	golden(t, "roster/table.golden", FormatRosterTable(r.Entries()))
+	golden(t, "roster/table.golden", strings.Join(FormatRosterTable(r.Entries(), 0), "\n")+"\n")
+	golden(t, "roster/table80.golden", strings.Join(FormatRosterTable(r.Entries(), 80), "\n")+"\n")
+	golden(t, "roster/table50.golden", strings.Join(FormatRosterTable(r.Entries(), 50), "\n")+"\n")
 	golden(t, "roster/chat.golden", strings.Join(FormatServiceRoster(r, nil), "\n--- next message ---\n")+"\n")
 	b, err := json.MarshalIndent(r.Roster(r.Entries()[:3]), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "roster/roster.golden", string(b)+"\n")
+}
+
+// A short terminal shows who is in trouble, the worst first, and counts the
+// others.
+func TestFirstTroubled(t *testing.T) {
+	all := troubledFleet().Entries()
+	shown, more := FirstTroubled(all, 3)
+	var names []string
+	for _, e := range shown {
+		names = append(names, e.Instance)
+	}
+	if d := cmp.Diff([]string{"inference@h5", "sgfleet@h5", "inference@h6"}, names); d != "" {
+		t.Errorf("the first three (-want +got):\n%s", d)
+	}
+	if want := "… and 16 instances on 9 hosts: 1 failed, 1 inactive, 1 unknown, 13 active"; more != want {
+		t.Errorf("more = %q, want %q", more, want)
+	}
+	if shown, more := FirstTroubled(all, len(all)); len(shown) != len(all) || more != "" {
+		t.Errorf("%d of %d shown, %q", len(shown), len(all), more)
+	}
+}
+
+// However narrow the terminal, no line wraps, nobody is missing, and the state
+// is the last to go.
+func TestRosterTableFits(t *testing.T) {
+	all := troubledFleet().Entries()
+	for cols := 40; cols < 160; cols++ {
+		lines := FormatRosterTable(all, cols)
+		if len(lines) != len(all)+1 {
+			t.Fatalf("%d lines for %d entries", len(lines), len(all))
+		}
+		for i, l := range lines {
+			if n := utf8.RuneCountInString(l); n > cols {
+				t.Errorf("at %d columns a line has %d: %s", cols, n, l)
+			}
+			if i > 0 && (!strings.HasPrefix(l, all[i-1].Host+" ") || !strings.Contains(l, all[i-1].State)) {
+				t.Errorf("at %d columns %s is shown as %s", cols, all[i-1].Instance, l)
+			}
+		}
+	}
 }
 
 // The JSON form holds every heartbeat as it was, for a twin to be built of.

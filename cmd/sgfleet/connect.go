@@ -18,19 +18,49 @@ func (a *app) connect(cfg *fleet.Config) (*control.Client, error) {
 	return control.Connect(cfg, control.ConnectOptions{ReadFile: os.ReadFile})
 }
 
-// registry reads the live fleet in cfg's order and notes its instances for
-// completion.
+// loadAndConnect is how every command begins that speaks to the fleet. The
+// caller closes the client.
+func (a *app) loadAndConnect() (*fleet.Config, *control.Client, error) {
+	cfg, err := a.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := a.connect(cfg)
+	return cfg, c, err
+}
+
+// registry is readRegistry for a command that says at once what is unreadable.
 func (a *app) registry(ctx context.Context, cfg *fleet.Config, c *control.Client) (fleet.Registry, error) {
+	r, err := a.readRegistry(ctx, cfg, c)
+	a.warn(malformed(r)...)
+	return r, err
+}
+
+// readRegistry reads the live fleet in cfg's order and notes its instances for
+// completion.
+func (a *app) readRegistry(ctx context.Context, cfg *fleet.Config, c *control.Client) (fleet.Registry, error) {
 	r, err := fleet.ReadRegistry(ctx, c, cfg.Keys())
 	if err != nil {
 		return r, a.redisError(cfg, err)
 	}
 	r.Arrange(cfg)
-	for _, bad := range r.Malformed {
-		fmt.Fprintf(a.stderr, "%s %v\n", a.paint(a.stderr, yellow, "warning:"), bad)
-	}
 	a.noteInstances(cfg, r)
 	return r, nil
+}
+
+func malformed(r fleet.Registry) []string {
+	var out []string
+	for _, err := range r.Malformed {
+		out = append(out, "unreadable: "+clean(err.Error()))
+	}
+	return out
+}
+
+// warn says on stderr what is no error.
+func (a *app) warn(notes ...string) {
+	for _, n := range notes {
+		fmt.Fprintf(a.stderr, "%s %s\n", a.paint(a.stderr, yellow, "note:"), n)
+	}
 }
 
 // redisError adds to an error from Redis what to look at.

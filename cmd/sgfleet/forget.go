@@ -25,11 +25,7 @@ heartbeats is refused.`,
 					return &codeError{code: exitUsage, err: err}
 				}
 			}
-			cfg, err := a.load()
-			if err != nil {
-				return err
-			}
-			c, err := a.connect(cfg)
+			cfg, c, err := a.loadAndConnect()
 			if err != nil {
 				return err
 			}

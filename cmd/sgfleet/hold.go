@@ -23,11 +23,7 @@ do nothing; the roster shows who holds it and why. "hold all" is a freeze.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			h := fleet.Hold{Target: args[0], By: whoami(), Reason: reason}
-			cfg, err := a.load()
-			if err != nil {
-				return err
-			}
-			c, err := a.connect(cfg)
+			cfg, c, err := a.loadAndConnect()
 			if err != nil {
 				return err
 			}
@@ -75,11 +71,7 @@ func (a *app) unholdCmd() *cobra.Command {
 		Example: "  sgfleet unhold host:db-3",
 		Args:    exactArgs("TARGET"), ValidArgsFunction: a.completeTargets,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load()
-			if err != nil {
-				return err
-			}
-			c, err := a.connect(cfg)
+			cfg, c, err := a.loadAndConnect()
 			if err != nil {
 				return err
 			}

@@ -85,11 +85,7 @@ func (a *app) opCmd(o opCmd) *cobra.Command {
 
 // fleetOp broadcasts the op and reports what became of it.
 func (a *app) fleetOp(ctx context.Context, o opCmd, target string, f opFlags) error {
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	c, err := a.connect(cfg)
+	cfg, c, err := a.loadAndConnect()
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,9 @@ func (a *app) servicesCmd() *cobra.Command {
 	var f servicesFlags
 	cmd := &cobra.Command{
 		Use: "services [TARGET]", Short: "The roster: who is there, in what state, on what revision",
+		Long: `One line an instance: where it runs, its state, its revision and what is the
+matter with it. On a terminal the table leaves out what does not fit; -o wide
+leaves out nothing. --watch shows who is in trouble first when not all fit.`,
 		Example: `  sgfleet services
   sgfleet services web -o wide
   sgfleet services --behind            runs another revision than its checkout has
@@ -47,129 +50,145 @@ func (a *app) servicesCmd() *cobra.Command {
 }
 
 func (a *app) services(ctx context.Context, args []string, f servicesFlags) error {
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	c, err := a.connect(cfg)
+	cfg, c, err := a.loadAndConnect()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if !f.watch {
-		return a.roster(ctx, cfg, c, args, f.behind, a.stdout)
+	if f.watch {
+		return a.watchRoster(ctx, cfg, c, args, f)
 	}
-	tick := time.NewTicker(f.interval)
-	defer tick.Stop()
-	for {
-		var page strings.Builder
-		err := a.roster(ctx, cfg, c, args, f.behind, &page)
-		if ctx.Err() != nil {
-			return &codeError{code: exitInterrupt}
-		}
-		if err != nil { // Redis may come back, and a service appear
-			fmt.Fprintf(&page, "%v\n", err)
-		}
-		if isTerminal(a.stdout) {
-			fmt.Fprint(a.stdout, "\x1b[H\x1b[2J")
-		}
-		if _, err := io.WriteString(a.stdout, page.String()); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return &codeError{code: exitInterrupt}
-		case <-tick.C:
-		}
-	}
-}
-
-// roster reads the registry and writes what target selects to w.
-func (a *app) roster(ctx context.Context, cfg *fleet.Config, c *control.Client, args []string, behind bool, w io.Writer) error {
-	reg, err := a.registry(ctx, cfg, c)
+	r, err := a.roster(ctx, cfg, c, args, f.behind)
 	if err != nil {
 		return err
 	}
-	if len(reg.Beats) == 0 {
-		return &codeError{
+	a.warn(r.notes...)
+	cols := 0
+	if isTerminal(a.stdout) {
+		cols, _ = size(a.stdout)
+	}
+	return a.printRoster(r, a.stdout, cols)
+}
+
+// rosterView is what of the registry is to be shown.
+type rosterView struct {
+	fleet.Registry
+	entries []fleet.Entry
+	notes   []string // what else there is to say
+}
+
+// roster reads the registry and picks what target selects.
+func (a *app) roster(ctx context.Context, cfg *fleet.Config, c *control.Client, args []string, behind bool) (rosterView, error) {
+	var r rosterView
+	var err error
+	if r.Registry, err = a.readRegistry(ctx, cfg, c); err != nil {
+		return r, err
+	}
+	if len(r.Beats) == 0 {
+		return r, &codeError{
 			code: exitNobody, err: fmt.Errorf("no instance is known: no daemon has sent a heartbeat"),
 			hint: "Start one with 'sgfleet daemon', and see that both use the same Redis and key_prefix ('sgfleet config view --sources redis key_prefix').",
 		}
 	}
 	selected := func(fleet.Member) bool { return true }
 	if len(args) > 0 {
-		target, err := checkedTarget(args[0], cfg, reg)
+		target, err := checkedTarget(args[0], cfg, r.Registry)
 		if err != nil {
-			return err
+			return r, err
 		}
 		selected = target.Match
 	}
-	var entries []fleet.Entry
-	for _, e := range reg.Entries() {
+	for _, e := range r.Entries() {
 		m, err := e.Member()
 		if err == nil && selected(m) && (!behind || e.Behind) {
-			entries = append(entries, e)
+			r.entries = append(r.entries, e)
 		}
 	}
-	if len(entries) == 0 && behind {
-		fmt.Fprintln(a.stderr, "nobody is behind")
+	r.notes = malformed(r.Registry)
+	if len(r.entries) == 0 && behind {
+		r.notes = append(r.notes, "nobody is behind")
 	}
-	return a.printRoster(reg, entries, w)
+	return r, nil
 }
 
-func (a *app) printRoster(reg fleet.Registry, entries []fleet.Entry, w io.Writer) error {
+// printRoster writes r as the output format wants it; a table's lines are at
+// most cols wide, 0 for any width.
+func (a *app) printRoster(r rosterView, w io.Writer, cols int) error {
 	switch a.flags.output {
 	case "json":
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		enc.SetEscapeHTML(false)
-		return enc.Encode(reg.Roster(entries))
+		return enc.Encode(r.Roster(r.entries))
 	case "jsonl":
 		enc := json.NewEncoder(w)
-		for _, e := range entries {
+		for _, e := range r.entries {
 			if err := enc.Encode(e); err != nil {
 				return err
 			}
 		}
 		return nil
 	case "name":
-		for _, e := range entries {
-			fmt.Fprintln(w, e.Instance)
+		for _, e := range r.entries {
+			if _, err := fmt.Fprintln(w, e.Instance); err != nil {
+				return err
+			}
 		}
 		return nil
 	case "wide":
-		return wideRoster(entries, w)
+		return wideRoster(r.entries, w)
 	}
-	if len(entries) == 0 {
-		return nil
-	}
-	lines := strings.Split(strings.TrimRight(fleet.FormatRosterTable(entries), "\n"), "\n")
-	for i, line := range lines { // the first is the header
-		switch {
-		case i == 0:
-			line = a.paint(w, dim, line)
-		case entries[i-1].State == fleet.StateDown || entries[i-1].State == "failed":
-			line = a.paint(w, red, line)
-		case entries[i-1].Trouble():
-			line = a.paint(w, yellow, line)
-		}
-		fmt.Fprintln(w, line)
-	}
-	for _, h := range reg.Holds {
-		if h.Active(reg.Now) {
-			fmt.Fprintf(w, "%s\n", a.paint(w, yellow, "hold on "+h.Target+": "+h.String()))
+	for _, line := range append(a.rosterTable(r.entries, cols), a.holdLines(r.Registry, cols)...) {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// rosterTable is the table in colour, the headings first.
+func (a *app) rosterTable(entries []fleet.Entry, cols int) []string {
+	if len(entries) == 0 {
+		return nil
+	}
+	lines := fleet.FormatRosterTable(entries, cols)
+	lines[0] = a.paint(a.stdout, dim, lines[0])
+	for i, e := range entries {
+		switch {
+		case e.State == fleet.StateDown || e.State == "failed":
+			lines[i+1] = a.paint(a.stdout, red, lines[i+1])
+		case e.Trouble():
+			lines[i+1] = a.paint(a.stdout, yellow, lines[i+1])
+		}
+	}
+	return lines
+}
+
+func (a *app) holdLines(reg fleet.Registry, cols int) []string {
+	var lines []string
+	for _, h := range reg.Holds {
+		if h.Active(reg.Now) {
+			line := clean("hold on " + h.Target + ": " + h.String())
+			if cols > 0 {
+				line = clip(line, cols)
+			}
+			lines = append(lines, a.paint(a.stdout, yellow, line))
+		}
+	}
+	return lines
+}
+
 // wideRoster is the table with what an operator needs less often.
 func wideRoster(entries []fleet.Entry, w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "INSTANCE\tTIER\tUNIT\tSTATE\tRESULT\tRESTARTS\tRUNNING\tCHECKOUT\tDIRECTORY\tSGFLEET\tMODE\tCONTROLLED BY\tLAST OP\tNOTES")
+	fmt.Fprintln(t, "INSTANCE\tTIER\tUNIT\tSTATE\tRESULT\tRESTARTS\tRUNNING\tCHECKOUT\tUPTIME\tLAST SEEN\tDIRECTORY\tSGFLEET\tMODE\tCONTROLLED BY\tLAST OP\tNOTES")
 	for _, e := range entries {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%.9s\t%.9s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Instance, e.Tier, e.Unit, e.State, e.Result, e.NRestarts,
-			e.RunningRevision, e.CheckoutRevision, e.Checkout, e.Version, e.Mode, e.ControlledBy, e.LastOp, clean(strings.Join(e.Notes, ", ")))
+		uptime, seen := "", fleet.Humane(time.Duration(e.LastSeenMS)*time.Millisecond)+" ago"
+		if e.UptimeMS > 0 {
+			uptime = fleet.Humane(time.Duration(e.UptimeMS) * time.Millisecond)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%.9s\t%.9s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Instance, e.Tier, e.Unit, e.State, e.Result, e.NRestarts,
+			e.RunningRevision, e.CheckoutRevision, uptime, seen, e.Checkout, e.Version, e.Mode, e.ControlledBy, e.LastOp, clean(strings.Join(e.Notes, ", ")))
 	}
 	return t.Flush()
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/term"
 )
@@ -19,9 +18,6 @@ const (
 
 // paint colours s for w when w takes colour.
 func (a *app) paint(w io.Writer, sgr, s string) string {
-	if _, page := w.(*strings.Builder); page {
-		w = a.stdout // a page of --watch, rendered before it is shown
-	}
 	if s == "" || !a.colour(w) {
 		return s
 	}
