@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -14,7 +15,10 @@ import (
 
 // realNetwork connects the processes of a run in real time to a real server,
 // over TCP. Faults are the switches of each connection; latency is what it is.
-type realNetwork struct{ w *World }
+type realNetwork struct {
+	w       *World
+	closing sync.WaitGroup // connections that the server has not closed yet
+}
 
 func newRealNetwork(w *World) *realNetwork { return &realNetwork{w: w} }
 
@@ -50,27 +54,41 @@ func (n *realNetwork) dial(ctx context.Context, inc *incarnation) (net.Conn, err
 	return c, nil
 }
 
-// keysLeft lists the run's keys, and removes them.
-func (n *realNetwork) keysLeft() []keyLeft {
+// keysLeft lists the run's keys.
+func (n *realNetwork) keysLeft() (out []keyLeft) {
+	n.eachKey(func(ctx context.Context, c *redis.Client, key string) {
+		k := keyLeft{key: key}
+		k.kind, _ = c.Type(ctx, key).Result()
+		k.ttl, _ = c.PTTL(ctx, key).Result()
+		out = append(out, k)
+	})
+	return out
+}
+
+// removeKeys removes the run's keys when every process has ended. What they
+// sent last may still be on its way: a heartbeat that is carried out after the
+// removal would make its key again.
+func (n *realNetwork) removeKeys() {
+	n.closing.Wait()
+	n.eachKey(func(ctx context.Context, c *redis.Client, key string) { c.Del(ctx, key) })
+}
+
+func (n *realNetwork) eachKey(do func(ctx context.Context, c *redis.Client, key string)) {
 	opts, err := redis.ParseURL(n.w.opts.RedisURL)
 	if err != nil {
-		return nil
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	c := redis.NewClient(opts)
 	defer c.Close()
-	var out []keyLeft
+	var keys []string
 	for it := c.Scan(ctx, 0, n.w.plan.Config.KeyPrefix+"*", 1000).Iterator(); it.Next(ctx); {
-		k := keyLeft{key: it.Val()}
-		k.kind, _ = c.Type(ctx, k.key).Result()
-		k.ttl, _ = c.PTTL(ctx, k.key).Result()
-		out = append(out, k)
+		keys = append(keys, it.Val())
 	}
-	for _, k := range out {
-		c.Del(ctx, k.key)
+	for _, key := range keys {
+		do(ctx, c, key)
 	}
-	return out
 }
 
 // realConn is a TCP connection with the switches of a fault.
@@ -78,6 +96,8 @@ type realConn struct {
 	net.Conn
 	conn *connInfo
 	tap  *tap
+
+	closed sync.Once
 
 	mu       sync.Mutex
 	up, down int           // holds
@@ -98,6 +118,12 @@ func (c *realConn) change(f func()) {
 	close(c.changed)
 	c.changed = make(chan struct{})
 	c.mu.Unlock()
+}
+
+func (c *realConn) isDead() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dead
 }
 
 func (c *realConn) cut() {
@@ -136,16 +162,35 @@ func (c *realConn) release(up, down bool, _ time.Duration) {
 func (c *realConn) end(packet bool) {
 	c.change(func() { c.dead = true })
 	if packet {
-		_ = c.Conn.Close()
+		c.closed.Do(c.hangUp)
 	}
 }
+
+// hangUp closes the connection. The server closes its end when it has carried
+// out all that was sent: until then the network counts it as closing.
+func (c *realConn) hangUp() {
+	tcp, ok := c.Conn.(*net.TCPConn)
+	if !ok || tcp.CloseWrite() != nil { // it was reset
+		_ = c.Conn.Close()
+		return
+	}
+	c.conn.proc.proc.w.real.closing.Go(func() {
+		defer tcp.Close()
+		_ = tcp.SetReadDeadline(time.Now().Add(hangUpWait))
+		_, _ = io.Copy(io.Discard, tcp)
+	})
+}
+
+// hangUpWait bounds the wait for a server that does not answer.
+const hangUpWait = 5 * time.Second
 
 // Close implements [net.Conn].
 func (c *realConn) Close() error {
 	c.change(func() { c.dead = true })
 	c.conn.proc.proc.w.facts.lost(c.conn, "closed")
 	c.conn.proc.forget(c)
-	return c.Conn.Close()
+	c.closed.Do(c.hangUp)
+	return nil
 }
 
 // Write implements [net.Conn].
@@ -178,6 +223,9 @@ func (c *realConn) Read(b []byte) (int, error) {
 		if n, err = c.Conn.Read(b); err != nil {
 			c.conn.proc.proc.w.facts.lost(c.conn, "reset")
 			return n, err
+		}
+		if c.isDead() {
+			return 0, net.ErrClosed // it is still read while it is hung up
 		}
 		c.tap.replies.feed(b[:n])
 		if c.conn.subscribed() != "" {
@@ -214,12 +262,18 @@ func (c *realConn) Read(b []byte) (int, error) {
 
 // SetReadDeadline implements [net.Conn].
 func (c *realConn) SetReadDeadline(t time.Time) error {
-	c.change(func() { c.deadline = t })
-	return c.Conn.SetReadDeadline(t)
+	return c.limit(t, c.Conn.SetReadDeadline)
 }
 
 // SetDeadline implements [net.Conn].
 func (c *realConn) SetDeadline(t time.Time) error {
+	return c.limit(t, c.Conn.SetDeadline)
+}
+
+func (c *realConn) limit(t time.Time, set func(time.Time) error) error {
+	if c.isDead() {
+		return net.ErrClosed // its reads are those of hangUp now
+	}
 	c.change(func() { c.deadline = t })
-	return c.Conn.SetDeadline(t)
+	return set(t)
 }

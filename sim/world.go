@@ -448,6 +448,9 @@ func (w *World) Close() (*Result, error) {
 	}
 	w.hash.stop()
 	w.hash.directing.Wait()
+	if w.real != nil {
+		w.real.removeKeys()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
