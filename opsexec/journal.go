@@ -3,6 +3,7 @@ package opsexec
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,9 +50,9 @@ type JournalEntry struct {
 
 // argv is the command line. It fails for what could be taken for something
 // else than a unit, an invocation, a cursor or a host.
-func (q JournalQuery) argv() ([]string, error) {
+func (q JournalQuery) argv(output string) ([]string, error) {
 	argv := []string{
-		"journalctl", "--no-pager", "--quiet", "--output=json",
+		"journalctl", "--no-pager", "--output=" + output,
 		"--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_COMM,_PID,_SYSTEMD_UNIT,UNIT,_HOSTNAME",
 	}
 	if len(q.Units) == 0 {
@@ -119,7 +120,7 @@ func plain(s, also string) bool {
 // journal cannot be read, the only line says so.
 func JournalLines(run Exec, n int) func(ctx context.Context, unit, invocation string) []string {
 	return func(ctx context.Context, unit, invocation string) []string {
-		argv, err := JournalQuery{Units: []string{unit}, Invocation: invocation, Lines: n}.argv()
+		argv, err := JournalQuery{Units: []string{unit}, Invocation: invocation, Lines: n}.argv("json")
 		if err != nil {
 			return []string{ChatLine(err.Error())}
 		}
@@ -138,11 +139,65 @@ func JournalLines(run Exec, n int) func(ctx context.Context, unit, invocation st
 	}
 }
 
+// Errors of a journal that tells nothing.
+var (
+	ErrNoJournal   = errors.New("there is no journal to read, or none that this user may read")
+	ErrPartJournal = errors.New("the journal has no entries of these units that this user may read")
+	ErrNoEntries   = errors.New("the journal has no entries of these units")
+)
+
 // ReadJournal calls emit for each entry that q selects, oldest first, until
 // there are no more, ctx ends (with [JournalQuery.Follow] nothing else does),
-// or emit fails; it returns the error of the latter two.
+// or emit fails; it returns the error of the latter two. No entry at all is an
+// error, too, unless q only asks for what is new since a cursor.
 func ReadJournal(ctx context.Context, q JournalQuery, emit func(JournalEntry) error) error {
-	argv, err := q.argv()
+	if q.Follow { // there may never be another chance to tell
+		if err := q.access(ctx); errors.Is(err, ErrNoJournal) {
+			return err
+		}
+	}
+	count := 0
+	err := q.read(ctx, func(e JournalEntry) error {
+		count++
+		return emit(e)
+	})
+	var exit *exec.ExitError
+	switch {
+	case err == nil && count == 0 && q.AfterCursor == "":
+		return cmp.Or(q.access(ctx), ErrNoEntries)
+	case errors.As(err, &exit) && exit.ExitCode() == 1: // ssh's own is 255
+		if denied := q.access(ctx); errors.Is(denied, ErrNoJournal) {
+			return denied // journalctl may have said nothing
+		}
+	}
+	return err
+}
+
+// access tells whether there is a journal that this user may read, and all of
+// it. Of journalctl's output formats only those for people tell. An access that
+// cannot be found out is none of its errors.
+func (q JournalQuery) access(ctx context.Context) error {
+	q.Lines, q.AfterCursor, q.Follow = 1, "", false
+	argv, err := q.argv("short")
+	if err != nil {
+		return err
+	}
+	// Its error does not matter: journalctl says the same and exits 1 when it is
+	// denied everything.
+	res, _ := OSExec(ctx, Cmd{Argv: argv, Env: append(os.Environ(), "LC_ALL=C"), Timeout: 30 * time.Second})
+	for line := range strings.Lines(res.Output) { // an entry begins with its time
+		switch {
+		case strings.HasPrefix(line, "No journal files were "):
+			return ErrNoJournal
+		case strings.HasPrefix(line, "Hint: You are currently not seeing messages"):
+			return ErrPartJournal
+		}
+	}
+	return nil
+}
+
+func (q JournalQuery) read(ctx context.Context, emit func(JournalEntry) error) error {
+	argv, err := q.argv("json")
 	if err != nil {
 		return err
 	}

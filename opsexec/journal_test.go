@@ -42,7 +42,7 @@ func TestJournalQueryArgv(t *testing.T) {
 		{"bad host", JournalQuery{Units: web, Host: "-oProxyCommand=reboot"}, "", "is no host"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			argv, err := tt.q.argv()
+			argv, err := tt.q.argv("json")
 			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Fatalf("got error %v, want %q", err, tt.err)
 			}
@@ -125,6 +125,7 @@ func fakeJournalctl(t *testing.T, script string) {
 func TestReadJournal(t *testing.T) {
 	long := strings.Repeat("x", maxJournalEntry)
 	entry := func(i int) string { return fmt.Sprintf(`{"__CURSOR":"s=%d","MESSAGE":"m%d"}`, i, i) }
+	const has = "case $* in *--output=short*) exit;; esac\n" // a journal, and all of it
 	t.Run("to its end", func(t *testing.T) {
 		fakeJournalctl(t, "cat <<'E'\n"+entry(1)+"\nnoise\n{\"__CURSOR\":\"s=9\",\"MESSAGE\":\""+long+"\"}\n"+entry(2)+"\nE\n")
 		var got []string
@@ -137,7 +138,7 @@ func TestReadJournal(t *testing.T) {
 		}
 	})
 	t.Run("followed until canceled", func(t *testing.T) {
-		fakeJournalctl(t, "echo '"+entry(1)+"'\nexec sleep 600\n")
+		fakeJournalctl(t, has+"echo '"+entry(1)+"'\nexec sleep 600\n")
 		ctx, cancel := context.WithCancel(t.Context())
 		err := ReadJournal(ctx, JournalQuery{Units: []string{"web.service"}, Follow: true}, func(JournalEntry) error { cancel(); return nil })
 		if !errors.Is(err, context.Canceled) {
@@ -145,11 +146,42 @@ func TestReadJournal(t *testing.T) {
 		}
 	})
 	t.Run("reader has enough", func(t *testing.T) {
-		fakeJournalctl(t, "while echo '"+entry(1)+"'; do :; done\nexec sleep 600\n")
+		fakeJournalctl(t, has+"while echo '"+entry(1)+"'; do :; done\nexec sleep 600\n")
 		enough := errors.New("enough")
 		err := ReadJournal(t.Context(), JournalQuery{Units: []string{"web.service"}, Follow: true}, func(JournalEntry) error { return enough })
 		if !errors.Is(err, enough) {
 			t.Errorf("got %v, want %v", err, enough)
+		}
+	})
+	// Written for people only, journalctl tells why it has nothing.
+	empty := func(says string) string {
+		return "case $* in *--output=short*) echo '-- No entries --'; echo '" + says + "' >&2;; *--follow*) exec sleep 600;; esac\n"
+	}
+	for _, tt := range []struct {
+		name, says string
+		q          JournalQuery
+		want       error
+	}{
+		{"no entries", "", JournalQuery{}, ErrNoEntries},
+		{"none since the cursor", "", JournalQuery{AfterCursor: "s=1"}, nil},
+		{"no journal", "No journal files were found.", JournalQuery{}, ErrNoJournal},
+		{"no journal to follow", "No journal files were found.", JournalQuery{Follow: true}, ErrNoJournal},
+		{"part of it", "Hint: You are currently not seeing messages from other users and the system.", JournalQuery{}, ErrPartJournal},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fakeJournalctl(t, empty(tt.says))
+			tt.q.Units = []string{"web.service"}
+			err := ReadJournal(t.Context(), tt.q, func(JournalEntry) error { return nil })
+			if !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
+	}
+	t.Run("denied", func(t *testing.T) {
+		fakeJournalctl(t, "case $* in *--output=short*) echo 'No journal files were opened due to insufficient permissions.' >&2;; esac\nexit 1\n")
+		err := ReadJournal(t.Context(), JournalQuery{Units: []string{"web.service"}}, func(JournalEntry) error { return nil })
+		if !errors.Is(err, ErrNoJournal) {
+			t.Errorf("got %v, want %v", err, ErrNoJournal)
 		}
 	})
 	t.Run("refused", func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -92,10 +93,34 @@ func (a *app) logs(ctx context.Context, target string, f logsFlags) error {
 			return fmt.Errorf("noting the cursor: %w", err)
 		}
 	}
-	if errors.Is(err, context.Canceled) {
+	return logsError(err, services, host)
+}
+
+// logsError says what to do about a journal that told nothing.
+func logsError(err error, services []fleet.LocalService, host string) error {
+	const access = "Read it as root, or as a user in the group systemd-journal or adm."
+	of := fmt.Sprintf("%s: %%w (%s)", host, joinUnits(services))
+	switch {
+	case errors.Is(err, context.Canceled):
 		return &codeError{code: exitInterrupt}
+	case errors.Is(err, exec.ErrNotFound):
+		return &codeError{code: exitError, err: err, hint: "There is no systemd journal on this machine; --host HOST reads another's over ssh."}
+	case errors.Is(err, opsexec.ErrNoJournal):
+		return &codeError{code: exitError, err: fmt.Errorf("%s: %w", host, err), hint: "Is systemd-journald running there? " + access}
+	case errors.Is(err, opsexec.ErrPartJournal):
+		return &codeError{code: exitError, err: fmt.Errorf(of, err), hint: access}
+	case errors.Is(err, opsexec.ErrNoEntries):
+		return &codeError{code: exitNobody, err: fmt.Errorf(of, err), hint: "'systemctl status UNIT' there tells whether it has such a unit; units come from this config ('sgfleet units')."}
 	}
 	return err
+}
+
+func joinUnits(services []fleet.LocalService) string {
+	units := make([]string, len(services))
+	for i, s := range services {
+		units[i] = s.Unit
+	}
+	return strings.Join(units, ", ")
 }
 
 func (a *app) printLog(l logLine) error {
