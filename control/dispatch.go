@@ -200,7 +200,11 @@ func (p *Plan) ack(op Op) string {
 	s := fmt.Sprintf("%s %s: asking %s on %s [op %s]", op.Op, clip(op.Target, 200),
 		count(len(p.Instances), "instance"), count(len(hosts), "host"), op.ID)
 	if gateways > 0 && gateways < len(p.Instances) {
-		s += "; the gateway goes last"
+		if gateways == 1 {
+			s += "; the gateway goes last"
+		} else {
+			s += "; the gateways go last"
+		}
 	}
 	for _, w := range []struct {
 		names []fleet.Instance

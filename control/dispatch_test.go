@@ -12,6 +12,32 @@ import (
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
+// What the operator reads first says how many gateways wait for the others, if
+// there are any others.
+func TestAskingNamesTheGateways(t *testing.T) {
+	for _, c := range []struct {
+		instances []string
+		want      string
+	}{
+		{[]string{"web@h1", "gateway@h1"}, "the gateway goes last"},
+		{[]string{"web@h1", "gateway@h1", "gateway@h2"}, "the gateways go last"},
+		{[]string{"gateway@h1", "gateway@h2"}, ""},
+	} {
+		p := &Plan{}
+		for _, name := range c.instances {
+			inst, err := fleet.ParseInstance(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Instances = append(p.Instances, Expected{Member: fleet.Member{Instance: inst}, Gateway: inst.Service == fleet.GatewayTier})
+		}
+		got := p.ack(Op{Op: OpRestart, Target: "all", ID: "x"})
+		if c.want == "" && strings.Contains(got, "last") || !strings.HasSuffix(got, c.want) {
+			t.Errorf("%v: %q, want it to end with %q", c.instances, got, c.want)
+		}
+	}
+}
+
 func TestDispatchEveryOp(t *testing.T) {
 	for _, name := range OpNames() {
 		t.Run(name, func(t *testing.T) {

@@ -123,7 +123,7 @@ func (c *checker) chaos() {
 	total := 0.0
 	for _, name := range slices.Sorted(maps.Keys(ch.Weights)) {
 		if !slices.Contains(known, name) {
-			c.errorf(c.node("chaos.weights."+name), fleet.DidYouMean(name, known), "chaos.weights: no fault is called %q", name)
+			c.errorf(c.node("chaos.weights."+name), nearestOrList(name, known, "chaos"), "chaos.weights: no fault is called %q", name)
 		}
 		if ch.Weights[name] < 0 {
 			c.errorf(c.node("chaos.weights."+name), "", "chaos.weights.%s: want 0 or more", name)
@@ -255,8 +255,8 @@ func (c *checker) expectations() {
 		}
 	}
 	for i, s := range x.Sometimes {
-		if err := checkSometimes(s); err != nil {
-			c.errorf(c.node(fmt.Sprintf("expect.sometimes[%d]", i)), didYouMean(s, sometimesNames()), "expect.sometimes: %v", err)
+		if message, hint := checkSometimes(s); message != "" {
+			c.errorf(c.node(fmt.Sprintf("expect.sometimes[%d]", i)), hint, "expect.sometimes: %s", message)
 		}
 	}
 	for _, metric := range slices.Sorted(maps.Keys(x.Thresholds)) {

@@ -168,6 +168,9 @@ func (w *World) reported(actor, op string, r *control.Report, err error, took ti
 	if r.NoWait {
 		attrs["no_wait"] = "true"
 	}
+	if len(r.Notes) > 0 {
+		attrs["notes"] = strings.Join(r.Notes, "; ")
+	}
 	for _, class := range []control.Class{control.ClassOK, control.ClassFailed, control.ClassRefused, control.ClassUnfinished, control.ClassSilent} {
 		attrs[string(class)] = strings.Join(lists[string(class)], ",")
 	}

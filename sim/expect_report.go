@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ type reportArgs struct {
 	Refused    []string `yaml:"refused" json:"refused,omitempty"`
 	Unfinished []string `yaml:"unfinished" json:"unfinished,omitempty"`
 	Silent     []string `yaml:"silent" json:"silent,omitempty"`
+	Note       string   `yaml:"note" json:"note,omitempty"` // part of a note below the roster
 }
 
 func (a *reportArgs) validate(sc *Scenario) []string {
@@ -26,8 +28,8 @@ func (a *reportArgs) validate(sc *Scenario) []string {
 			}
 		}
 	}
-	if a.Exit == nil && a.OK == nil && len(a.Failed)+len(a.Refused)+len(a.Unfinished)+len(a.Silent) == 0 {
-		out = append(out, "says nothing: exit, ok (a number), failed, refused, unfinished or silent (lists of instances)")
+	if a.Exit == nil && a.OK == nil && len(a.Failed)+len(a.Refused)+len(a.Unfinished)+len(a.Silent) == 0 && a.Note == "" {
+		out = append(out, "says nothing: exit, ok (a number), failed, refused, unfinished or silent (lists of instances), or note (a text)")
 	}
 	return out
 }
@@ -64,6 +66,9 @@ func judgeReportIs(r *Record, args any) Finding {
 				f.violate(at, "the report of %s does not call %s %s (it does: %s)", a.Op, n, class, orNobody(got))
 			}
 		}
+	}
+	if notes := e.Attr("notes"); !strings.Contains(notes, a.Note) {
+		f.violate(at, "the report of %s notes nothing like %q (it notes: %s)", a.Op, a.Note, cmp.Or(notes, "nothing"))
 	}
 	slices.SortFunc(f.Violations, func(a, b Violation) int { return strings.Compare(a.Detail, b.Detail) })
 	return f

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -93,6 +94,12 @@ func first(entries []*ast.MappingValueNode) ast.Node {
 	return entries[0].Key
 }
 
+// nearestOrList is the hint of an unknown name: the nearest, else the command
+// that lists them all.
+func nearestOrList(word string, known []string, list string) string {
+	return cmp.Or(fleet.DidYouMean(word, known), "sgsim list "+list+" shows them all")
+}
+
 var scenarioName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
 
 func (s *Entry) decodeNode(d *decoder, n ast.Node, path string) {
@@ -123,7 +130,7 @@ func (s *Entry) decodeNode(d *decoder, n ast.Node, path string) {
 		info, ok := LookupAction(key)
 		switch {
 		case !ok:
-			d.errorf(e.Key, fleet.DidYouMean(key, known), "unknown action %q in %s", key, path)
+			d.errorf(e.Key, nearestOrList(key, known, "actions"), "unknown action %q in %s", key, path)
 		case s.Step.Action != nil:
 			d.errorf(e.Key, "give it an entry of its own", "%s has two actions, %s and %s", path, action, key)
 		default:
@@ -169,7 +176,7 @@ func (x *Expectation) decodeNode(d *decoder, n ast.Node, path string) {
 	spec, ok := expectations[name]
 	if !ok {
 		known := append(expectationNames(), invariantNames()...)
-		d.errorf(at, fleet.DidYouMean(name, known), "unknown expectation %q in %s", name, path)
+		d.errorf(at, nearestOrList(name, known, "expectations"), "unknown expectation %q in %s", name, path)
 		return
 	}
 	when := "finally"

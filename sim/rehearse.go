@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -160,7 +161,7 @@ func (o RehearseOptions) scenario(p faultPreset) (*Scenario, []string, error) {
 	}
 	sc, warnings, err := Parse("rehearsal of "+filepath.Base(o.From), text)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, o.mistake(err)
 	}
 	var silent []string
 	for _, w := range warnings {
@@ -169,6 +170,28 @@ func (o RehearseOptions) scenario(p faultPreset) (*Scenario, []string, error) {
 		}
 	}
 	return sc, silent, nil
+}
+
+// mistake says what is wrong with the target or the recording, and no more: the
+// operator did not write the file that the error is about, and the warnings
+// belong to the answer.
+func (o RehearseOptions) mistake(err error) error {
+	var file *FileError
+	if !errors.As(err, &file) {
+		return err
+	}
+	var lines []string
+	for _, p := range file.Problems {
+		if p.Warning {
+			continue
+		}
+		line := strings.TrimPrefix(strings.TrimPrefix(p.Message, "fleet.twin: "), "timeline[0]: ")
+		if p.Hint != "" {
+			line += " (" + p.Hint + ")"
+		}
+		lines = append(lines, line)
+	}
+	return fmt.Errorf("cannot rehearse %s %s on a twin of %s: %s", o.Op, o.Target, o.From, strings.Join(lines, "; "))
 }
 
 // add draws the sum of one variant.

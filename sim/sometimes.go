@@ -1,12 +1,14 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/sgfleet/sgfleet/control"
+	"github.com/sgfleet/sgfleet/fleet"
 )
 
 // conditions are what a scenario may ask to have happened in at least one of
@@ -46,18 +48,32 @@ var conditions = map[string]func(r *Record) bool{
 	"report_missing":          func(r *Record) bool { return r.any(EvNoReport) },
 }
 
-func sometimesNames() []string { return slices.Sorted(maps.Keys(conditions)) }
+// Conditions lists the named ones.
+func Conditions() []string { return slices.Sorted(maps.Keys(conditions)) }
 
-// checkSometimes reports whether s is a condition: a named one, "ack STATUS" or
-// "event KIND".
-func checkSometimes(s string) error {
+// ackStatuses are what "ack STATUS" may name.
+var ackStatuses = []string{
+	string(control.OK), string(control.Joined), string(control.Skipped), string(control.Failed), string(control.Pending), string(control.Busy),
+	string(control.Expired), string(control.TooOld), string(control.Skew), string(control.InCooldown), string(control.Denied),
+	string(control.Held), string(control.WrongVersion), string(control.Duplicate),
+}
+
+// checkSometimes says what is wrong, and what to write instead, when s is no
+// condition: a named one, "ack STATUS" or "event KIND".
+func checkSometimes(s string) (message, hint string) {
 	if _, ok := conditions[s]; ok {
-		return nil
+		return "", ""
 	}
-	if word, rest, ok := strings.Cut(s, " "); ok && rest != "" && (word == "ack" || word == "event") {
-		return nil
+	switch word, rest, _ := strings.Cut(s, " "); {
+	case word == "ack" && rest != "":
+		if slices.Contains(ackStatuses, rest) {
+			return "", ""
+		}
+		return fmt.Sprintf("no ack has the status %q", rest), cmp.Or(fleet.DidYouMean(rest, ackStatuses), "known: "+strings.Join(ackStatuses, ", "))
+	case word == "event" && rest != "":
+		return "", ""
 	}
-	return fmt.Errorf("no condition is called %q (there are also: ack STATUS, event KIND)", s)
+	return fmt.Sprintf("no condition is called %q", s), nearestOrList(s, Conditions(), "conditions")
 }
 
 func happened(r *Record, s string) bool {

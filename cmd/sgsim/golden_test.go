@@ -18,7 +18,7 @@ import (
 // it (go test ./cmd/sgsim -update) only if you understand it.
 func TestGoldenTraces(t *testing.T) {
 	for _, name := range []string{
-		"down-service-no-replay", "dirty-checkout", "held-tier", "late-instance", "mistyped-targets", "quick-pull",
+		"down-service-no-replay", "dirty-checkout", "held-tier", "late-instance", "late-op", "mistyped-targets", "quick-deaf", "quick-pull",
 		"quick-restart", "self-restart", "stopped-stays-stopped",
 	} {
 		t.Run(name, func(t *testing.T) {

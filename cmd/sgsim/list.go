@@ -13,12 +13,12 @@ func init() { commands = append(commands, (*app).list) }
 
 func (a *app) list() *cobra.Command {
 	return &cobra.Command{
-		Use:   "list [scenarios [PATH…] | actions | invariants | expectations | chaos | metrics]",
+		Use:   "list [scenarios [PATH…] | actions | invariants | expectations | conditions | chaos | metrics]",
 		Short: "List scenarios, or what a scenario may say",
 		Example: `  sgsim list                  the scenarios below ./scenarios
   sgsim list actions          what a timeline can do
   sgsim list expectations`,
-		ValidArgs: []string{"scenarios", "actions", "invariants", "expectations", "chaos", "metrics"},
+		ValidArgs: []string{"scenarios", "actions", "invariants", "expectations", "conditions", "chaos", "metrics"},
 		RunE: func(_ *cobra.Command, args []string) error {
 			what := "scenarios"
 			if len(args) > 0 {
@@ -52,6 +52,10 @@ func (a *app) list() *cobra.Command {
 				for _, x := range sim.Expectations() {
 					fmt.Fprintf(w, "%s\t%s\t%s\n", x.Name, x.Help, x.Example)
 				}
+			case "conditions":
+				for _, x := range append(sim.Conditions(), "ack STATUS", "event KIND") {
+					fmt.Fprintln(w, x)
+				}
 			case "chaos":
 				for _, x := range sim.ChaosFaults() {
 					fmt.Fprintln(w, x)
@@ -61,7 +65,7 @@ func (a *app) list() *cobra.Command {
 					fmt.Fprintf(w, "%s\t%s\n", x[0], x[1])
 				}
 			default:
-				return usagef("cannot list %q%s", what, hint(what, []string{"scenarios", "actions", "invariants", "expectations", "chaos", "metrics"}))
+				return usagef("cannot list %q%s", what, hint(what, []string{"scenarios", "actions", "invariants", "expectations", "conditions", "chaos", "metrics"}))
 			}
 			return nil
 		},

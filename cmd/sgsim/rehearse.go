@@ -70,9 +70,6 @@ as it is.`,
 			}
 			r, err := sim.Rehearse(cmd.Context(), o)
 			if err != nil {
-				if _, ok := err.(*sim.FileError); ok {
-					return err
-				}
 				return usagef("%w", err)
 			}
 			return a.rehearsed(cmd, r, output, html, timeline)
