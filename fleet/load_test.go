@@ -72,6 +72,9 @@ func TestLoadDefaults(t *testing.T) {
 	if len(sources) != 1 || sources.Of("host") != "hostname" || sources.Of("lock_ttl") != "default" {
 		t.Errorf("sources = %v", sources)
 	}
+	if !sources.DefaultServices() {
+		t.Error("the default services are not taken for such")
+	}
 	if err := Default().Validate(); err != nil {
 		t.Errorf("the defaults are not valid: %v", err)
 	}
@@ -168,7 +171,8 @@ func TestLoadTiersWithoutServices(t *testing.T) {
 	if !cfg.IsGateway("front") || cfg.TierSettle("front") != 5*time.Second {
 		t.Errorf("tiers = %+v", cfg.Tiers)
 	}
-	if cfg, _, err = load(files{SystemConfig: "services: {}\n"}); err != nil || len(cfg.Services) != 0 {
+	cfg, sources, err := load(files{SystemConfig: "services: {}\n"})
+	if err != nil || len(cfg.Services) != 0 || sources.DefaultServices() {
 		t.Errorf("services: {} gives %v, %v; want none", cfg, err)
 	}
 }

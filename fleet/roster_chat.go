@@ -27,8 +27,8 @@ func rosterLines(r Registry, entries []Entry) []string {
 	if len(entries) == 0 {
 		return append([]string{"no instance is known: no daemon has sent a heartbeat"}, rosterTail(r)...)
 	}
-	services := slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return e.Service == DaemonService })
-	lines := []string{RosterSummary(services)}
+	services := withoutDaemons(entries)
+	lines := []string{RosterSummary(entries)}
 	var well []Entry
 	worst := slices.Clone(entries)
 	slices.SortStableFunc(worst, func(a, b Entry) int { return cmp.Compare(b.trouble, a.trouble) })
@@ -53,13 +53,28 @@ func rosterLines(r Registry, entries []Entry) []string {
 	return append(append(lines, foldEntries(well)...), rosterTail(r)...)
 }
 
-// RosterSummary counts every instance once, by its state: "42 instances on 8
-// hosts: 1 down, 41 active".
+func withoutDaemons(entries []Entry) []Entry {
+	return slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return e.Service == DaemonService })
+}
+
+// RosterSummary counts every instance of a service once, by its state: "42
+// instances on 8 hosts: 1 down, 41 active".
 func RosterSummary(entries []Entry) string {
+	entries = withoutDaemons(entries)
+	if len(entries) == 0 {
+		return "no instance of a service"
+	}
 	hosts := map[string]bool{}
-	counts := map[string]int{}
 	for _, e := range entries {
 		hosts[e.Host] = true
+	}
+	return fmt.Sprintf("%s on %s: %s", plural(len(entries), "instance"), plural(len(hosts), "host"), countStates(entries))
+}
+
+// countStates says how many entries are in which state, the worst first.
+func countStates(entries []Entry) string {
+	counts := map[string]int{}
+	for _, e := range entries {
 		counts[e.State]++
 	}
 	rank := func(state string) int {
@@ -81,7 +96,7 @@ func RosterSummary(entries []Entry) string {
 	for i, state := range parts {
 		parts[i] = fmt.Sprintf("%d %s", counts[state], printable(state))
 	}
-	return fmt.Sprintf("%s on %s: %s", plural(len(entries), "instance"), plural(len(hosts), "host"), strings.Join(parts, ", "))
+	return strings.Join(parts, ", ")
 }
 
 func plural(n int, what string) string {

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -115,7 +116,7 @@ func FirstTroubled(entries []Entry, n int) (shown []Entry, more string) {
 	slices.SortStableFunc(ordered, func(a, b Entry) int {
 		return cmp.Compare(b.attention(), a.attention())
 	})
-	return ordered[:n], "… and " + RosterSummary(ordered[n:])
+	return ordered[:n], fmt.Sprintf("… and %d more: %s", len(ordered)-n, countStates(ordered[n:]))
 }
 
 // attention is e's trouble, as far as it is one.

@@ -81,7 +81,7 @@ func TestFirstTroubled(t *testing.T) {
 	if d := cmp.Diff([]string{"inference@h5", "sgfleet@h5", "inference@h6"}, names); d != "" {
 		t.Errorf("the first three (-want +got):\n%s", d)
 	}
-	if want := "… and 16 instances on 9 hosts: 1 failed, 1 inactive, 1 unknown, 13 active"; more != want {
+	if want := "… and 16 more: 1 failed, 1 inactive, 1 unknown, 13 active"; more != want {
 		t.Errorf("more = %q, want %q", more, want)
 	}
 	if shown, more := FirstTroubled(all, len(all)); len(shown) != len(all) || more != "" {

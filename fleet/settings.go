@@ -25,6 +25,17 @@ func (s Sources) Of(key string) string {
 	return SourceDefault
 }
 
+// DefaultServices reports whether nothing names services or tiers, so that a
+// host has the default ones whatever it really runs.
+func (s Sources) DefaultServices() bool {
+	for key := range s {
+		if under(key, "services") || under(key, "tiers") {
+			return false
+		}
+	}
+	return true
+}
+
 // Setting is one value of a config, as it is shown to people.
 type Setting struct {
 	Key    string `json:"key"`   // dotted: redis.url, services.web.unit

@@ -32,7 +32,7 @@ var (
 	ErrNoSuchUnit    = errors.New("no such unit")
 	ErrUnitMasked    = errors.New("unit is masked")
 	ErrNotAuthorized = errors.New("not authorized to manage the unit")
-	ErrBusLost       = errors.New("lost the connection to systemd")
+	ErrBusLost       = errors.New("no connection to systemd")
 )
 
 // Unit is the state of one unit, in systemd's own words.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -60,22 +61,35 @@ func (a *app) configCheckCmd() *cobra.Command {
 			if a.flags.output == "json" || a.flags.output == "jsonl" {
 				return a.printJSON(map[string]any{"schema": 1, "ok": true, "host": cfg.Host, "services": len(local)})
 			}
-			files := map[string]bool{}
-			var names []string
-			for _, s := range cfg.Settings(sources) {
-				if file, _, ok := strings.Cut(s.Source, ":"); ok && !files[file] {
-					files[file] = true
-					names = append(names, file)
-				}
+			fmt.Fprintf(a.stdout, "ok (%s): %s on this host (%s)\n", configFiles(cfg, sources), count(len(local), "service"), cfg.Host)
+			if sources.DefaultServices() {
+				a.warn(defaultServices(cfg))
 			}
-			from := "defaults only, no file was found"
-			if len(names) > 0 {
-				from = strings.Join(names, ", ")
-			}
-			fmt.Fprintf(a.stdout, "ok (%s): %s on this host (%s)\n", from, count(len(local), "service"), cfg.Host)
 			return nil
 		},
 	}
+}
+
+// configFiles names the files that values in force come from.
+func configFiles(cfg *fleet.Config, sources fleet.Sources) string {
+	var names []string
+	for _, s := range cfg.Settings(sources) {
+		if file, _, ok := strings.Cut(s.Source, ":"); ok && !slices.Contains(names, file) {
+			names = append(names, file)
+		}
+	}
+	if len(names) == 0 {
+		return "defaults only, no file was found"
+	}
+	return strings.Join(names, ", ")
+}
+
+// initCommand writes a config of what this host really runs.
+const initCommand = "sgfleet config init --write " + fleet.SystemConfig
+
+// defaultServices is what there is to say of a config that names no services.
+func defaultServices(cfg *fleet.Config) string {
+	return fmt.Sprintf("the config names no services, so %s is taken to run the default ones: %s", cfg.Host, strings.Join(cfg.ServiceNames(), ", "))
 }
 
 func (a *app) configViewCmd() *cobra.Command {

@@ -68,7 +68,7 @@ const slowestBeat = 12 * time.Second
 var errReload = errors.New("config reloaded")
 
 func (h *hostDaemon) run(ctx context.Context) error {
-	cfg, err := h.load()
+	cfg, err := h.loadConfig()
 	if err != nil {
 		return err
 	}
@@ -92,6 +92,17 @@ func (h *hostDaemon) run(ctx context.Context) error {
 		}
 		cfg = next
 	}
+}
+
+// loadConfig reads the config and is loud about one that names no services: a
+// host without a config joins the fleet with the defaults' services, whether it
+// has them or not.
+func (h *hostDaemon) loadConfig() (*fleet.Config, error) {
+	cfg, sources, err := h.loadSources()
+	if err == nil && sources.DefaultServices() && h.services == nil {
+		h.log.Warn(defaultServices(cfg)+"; write down what it really runs: "+initCommand, "config", configFiles(cfg, sources))
+	}
+	return cfg, err
 }
 
 // serve runs one daemon until ctx ends (nil), it fails, or SIGHUP brings a
@@ -142,7 +153,7 @@ func (h *hostDaemon) serve(ctx context.Context, cfg *fleet.Config, hup <-chan os
 			}
 			return nil, err
 		case <-hup:
-			fresh, err := h.load()
+			fresh, err := h.loadConfig()
 			if err != nil {
 				h.log.Error("config not reloaded, the old one stays", "err", err)
 				continue

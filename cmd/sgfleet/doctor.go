@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,12 +50,12 @@ func (a *app) doctor(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	d := &doctor{app: a}
-	cfg, err := a.load()
+	cfg, sources, err := a.loadSources()
 	if err != nil {
 		d.say("config", "fail", "sgfleet config check", "%v", err)
 	} else {
-		d.say("config", "ok", "", "%s on %s by the config", count(len(cfg.LocalServices(cfg.Host)), "service"), cfg.Host)
-		d.redis(ctx, cfg)
+		d.say("config", "ok", "", "%s: %s on %s", configFiles(cfg, sources), count(len(cfg.LocalServices(cfg.Host)), "service"), cfg.Host)
+		d.redis(ctx, cfg, sources)
 		d.host(ctx, cfg)
 	}
 	return d.report()
@@ -64,7 +65,7 @@ func (a *app) doctor(ctx context.Context) error {
 // which the host's clock judges as well (±30 s), come into danger.
 const maxClockOff = 10 * time.Second
 
-func (d *doctor) redis(ctx context.Context, cfg *fleet.Config) {
+func (d *doctor) redis(ctx context.Context, cfg *fleet.Config, sources fleet.Sources) {
 	c, err := d.connect(cfg)
 	if err != nil {
 		d.say("redis", "fail", "sgfleet config view --sources redis", "%v", err)
@@ -89,20 +90,32 @@ func (d *doctor) redis(ctx context.Context, cfg *fleet.Config) {
 		d.say("registry", "fail", "redis-cli ACL GETUSER "+cfg.Redis.Username, "%v", err)
 		return
 	}
+	d.registry(cfg, reg.Entries())
+	here := func(h fleet.Heartbeat) bool { return h.Host == cfg.Host }
+	if sources.DefaultServices() && slices.ContainsFunc(reg.Beats, here) { // not on an operator's machine
+		d.say("services", "warn", initCommand, "%s", defaultServices(cfg))
+	}
+}
+
+// registry tells who in the fleet is in trouble. The daemons are in the
+// registry as well, but are no instances of a service.
+func (d *doctor) registry(cfg *fleet.Config, entries []fleet.Entry) {
+	if len(entries) == 0 {
+		d.say("registry", "warn", "systemctl start sgfleet", "no daemon has sent a heartbeat (key_prefix %q)", cfg.KeyPrefix)
+		return
+	}
 	var troubled []string
-	for _, e := range reg.Entries() {
+	for _, e := range entries {
 		if e.Trouble() {
-			troubled = append(troubled, e.Instance+" "+strings.Join(e.Notes, ", "))
+			troubled = append(troubled, e.Instance+": "+strings.Join(e.Notes, ", "))
 		}
 	}
-	switch {
-	case len(reg.Beats) == 0:
-		d.say("registry", "warn", "systemctl start sgfleet", "no daemon has sent a heartbeat (key_prefix %q)", cfg.KeyPrefix)
-	case len(troubled) > 0:
-		d.say("registry", "warn", "sgfleet services", "%d of %d: %s", len(troubled), len(reg.Beats), strings.Join(troubled, "; "))
-	default:
-		d.say("registry", "ok", "", "%s, all live", count(len(reg.Beats), "instance"))
+	summary := fleet.RosterSummary(entries)
+	if len(troubled) == 0 {
+		d.say("registry", "ok", "", "%s", summary)
+		return
 	}
+	d.say("registry", "warn", "sgfleet services", "%s; %d to look at: %s", summary, len(troubled), strings.Join(troubled, "; "))
 }
 
 // access asks Redis, without doing it, whether this user may subscribe and
@@ -145,7 +158,7 @@ func (d *doctor) host(ctx context.Context, cfg *fleet.Config) {
 	defer done()
 	self, err := units.Show(ctx, fleet.ServiceUnit(cfg.SelfUnit))
 	if err != nil {
-		d.say("systemd", "skip", "", "no systemd to talk to: %v", err)
+		d.say("systemd", "skip", "", "units and checkouts are not checked: %v", err)
 		return
 	}
 	if self.LoadState != "loaded" {

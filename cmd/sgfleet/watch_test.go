@@ -52,7 +52,7 @@ func TestRosterPageFits(t *testing.T) {
 			}
 			whole := rows >= 31+5
 			if !strings.Contains(page, "h31 ") || !strings.Contains(lines[0], "  31 instances on 31 hosts: 1 d") || whole != (shown == 31) ||
-				whole == strings.Contains(page, fmt.Sprintf("… and %d instances", 31-shown)) {
+				whole == strings.Contains(page, fmt.Sprintf("… and %d more", 31-shown)) {
 				t.Errorf("on %d × %d:\n%s", cols, rows, page)
 			}
 		}
