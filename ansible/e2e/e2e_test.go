@@ -115,7 +115,7 @@ func (f *fleet) write(host, path, mode, content string) {
 // ansible runs a playbook and returns its output and exit code.
 func (f *fleet) ansible(playbook string, args ...string) (string, int) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(f.t.Context(), 5*time.Minute)
 	defer cancel()
 	args = append([]string{"-i", filepath.Join(f.dir, "inventory.yml"), filepath.Join("playbooks", playbook)}, args...)
 	cmd := exec.CommandContext(ctx, "ansible-playbook", args...)
@@ -127,10 +127,25 @@ func (f *fleet) ansible(playbook string, args ...string) (string, int) {
 	start := time.Now()
 	out, err := cmd.CombinedOutput()
 	f.t.Logf("ansible-playbook %s %s: %v", playbook, strings.Join(args[3:], " "), time.Since(start).Round(100*time.Millisecond))
-	if err != nil && cmd.ProcessState.ExitCode() < 0 {
-		f.t.Fatalf("ansible-playbook %s: %v\n%s", playbook, err, out)
+	if err != nil && cmd.ProcessState == nil { // it did not even start
+		return err.Error(), -1
 	}
 	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// ansibleBeside starts a playbook beside what the test does next; what it
+// returns waits for it. It does not outlive the test.
+func (f *fleet) ansibleBeside(playbook string, args ...string) (wait func() (out string, code int)) {
+	f.t.Helper()
+	var out string
+	var code int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		out, code = f.ansible(playbook, args...)
+	}()
+	f.t.Cleanup(func() { <-done })
+	return func() (string, int) { <-done; return out, code }
 }
 
 // operator runs sgfleet on the hub as the operator and returns stdout, stderr
