@@ -127,7 +127,7 @@ func expand(word string, limit int) ([]string, error) {
 	before, rest, ok := strings.Cut(word, "[")
 	if !ok {
 		if strings.Contains(word, "]") {
-			return nil, fmt.Errorf("%q: ] without [", word)
+			return nil, fmt.Errorf("%q: the ] has no [ before it", word)
 		}
 		if limit < 1 {
 			return nil, fmt.Errorf("unfolds to more than %d names", maxTargetTerms)
@@ -136,7 +136,7 @@ func expand(word string, limit int) ([]string, error) {
 	}
 	list, after, ok := strings.Cut(rest, "]")
 	if !ok {
-		return nil, fmt.Errorf("%q: [ without ]", word)
+		return nil, fmt.Errorf("%q: the [ is not closed by a ]", word)
 	}
 	if len(before) > 3*MaxName {
 		return nil, fmt.Errorf("%.80q… is too long for a name", word)

@@ -87,10 +87,13 @@ func ParseTarget(s string, cfg *Config, members ...Member) (Target, error) {
 	if err == nil && (cfg != nil || len(members) > 0) {
 		err = t.checkNames(cfg, members)
 	}
-	if err != nil {
-		return Target{}, fmt.Errorf("target %q: %w", s, err)
+	switch {
+	case err == nil:
+		return t, nil
+	case strings.HasPrefix(err.Error(), strconv.Quote(s)): // the only part of the list: named once is enough
+		return Target{}, fmt.Errorf("target %w", err)
 	}
-	return t, nil
+	return Target{}, fmt.Errorf("target %q: %w", s, err)
 }
 
 func parseTarget(s string) (Target, error) {

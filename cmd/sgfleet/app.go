@@ -1,13 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/sgfleet/sgfleet/fleet"
 )
 
 // app is one invocation of the program. Each subcommand is a file of its own
@@ -98,10 +102,23 @@ func group(cmd *cobra.Command, args []string) error {
 			names = append(names, sub.Name())
 		}
 	}
-	return &codeError{
+	err := &codeError{
 		code: exitUsage, err: fmt.Errorf("unknown command %q%s", args[0], didYouMean(args[0], names)),
 		hint: fmt.Sprintf("Run '%s --help' for the list.", cmd.CommandPath()),
 	}
+	if h := otherWords[args[0]]; h != "" && !cmd.HasParent() {
+		err.hint = h
+	}
+	return err
+}
+
+// otherWords are commands that people look for under another name.
+var otherWords = map[string]string{
+	"retry":  "To send an op again to those that did not do it: sgfleet restart --retry ID (or pull, update).",
+	"status": "Who is there and in what state: sgfleet services",
+	"list":   "Who is there and in what state: sgfleet services",
+	"roster": "Who is there and in what state: sgfleet services",
+	"deploy": "To pull and restart on what was pulled: sgfleet update TARGET",
 }
 
 // flagError adds to pflag's message the flag that was probably meant.
@@ -112,6 +129,14 @@ func flagError(cmd *cobra.Command, err error) error {
 			names = append(names, "--"+f.Name)
 		}
 	})
+	var bad *pflag.InvalidValueError
+	if errors.As(err, &bad) {
+		why := errors.Unwrap(err)
+		if bad.GetFlag().Value.Type() == "int" {
+			why = fmt.Errorf("%q is not a whole number", bad.GetValue())
+		}
+		err = fmt.Errorf("--%s: %w", bad.GetFlag().Name, why)
+	}
 	suggestion := ""
 	if _, name, ok := strings.Cut(err.Error(), "unknown flag: "); ok {
 		suggestion = didYouMean(name, names)
@@ -121,6 +146,22 @@ func flagError(cmd *cobra.Command, err error) error {
 		hint: fmt.Sprintf("Run '%s --help' for the flags.", cmd.CommandPath()),
 	}
 }
+
+// durationFlag is a flag whose errors say what a duration looks like.
+type durationFlag struct{ d *time.Duration }
+
+func (f durationFlag) String() string {
+	if f.d == nil || *f.d == 0 {
+		return ""
+	}
+	return fleet.Duration(*f.d).String()
+}
+
+func (f durationFlag) Set(s string) error {
+	return (*fleet.Duration)(f.d).UnmarshalText([]byte(s))
+}
+
+func (f durationFlag) Type() string { return "duration" }
 
 // exactArgs wants one argument for each name.
 func exactArgs(names ...string) cobra.PositionalArgs {

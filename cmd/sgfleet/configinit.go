@@ -41,7 +41,7 @@ func (a *app) configInitCmd() *cobra.Command {
 			if err != nil {
 				fmt.Fprintf(a.stderr, "%s %v; the config below assumes the default units\n", a.paint(a.stderr, yellow, "note:"), err)
 			}
-			text := initialConfig(units, prefix, a.flags.redis)
+			text := initialConfig(units, prefix, cmp.Or(a.flags.redis, os.Getenv("SGFLEET_REDIS_URL")), os.Getenv("SGFLEET_KEY_PREFIX"))
 			if write == "" {
 				_, err := fmt.Fprint(a.stdout, text)
 				return err
@@ -116,7 +116,7 @@ func workTree(dir string) string {
 }
 
 // initialConfig renders a config file for units (none: the defaults).
-func initialConfig(units []foundUnit, prefix, redis string) string {
+func initialConfig(units []foundUnit, prefix, redis, keyPrefix string) string {
 	type service struct {
 		tier, unit, checkout string
 		instances            int
@@ -156,13 +156,13 @@ func initialConfig(units []foundUnit, prefix, redis string) string {
 		}
 	}
 
-	if redis == "" {
-		redis = fleet.Default().Redis.URL
-	}
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	p("# sgfleet: this host's config. Every key and its default: sgfleet config view\n\n")
-	p("redis:\n  url: %s\n  # password_file: /etc/sgfleet/redis-password\n\n", yamlString(redis))
+	p("redis:\n  url: %s\n  # password_file: /etc/sgfleet/redis-password\n\n", yamlString(cmp.Or(redis, fleet.Default().Redis.URL)))
+	if keyPrefix != "" {
+		p("key_prefix: %s\n\n", yamlString(keyPrefix))
+	}
 	p("# observe: answer \"would restart\" and touch nothing. act: do it.\nmode: observe\n\n")
 	if prefix != fleet.DefaultUnitPrefix {
 		p("control_unit_prefix: %s\n\n", yamlString(prefix))

@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/sgfleet/sgfleet/control"
 )
@@ -52,9 +55,16 @@ func usagef(format string, args ...any) error {
 	return &codeError{code: exitUsage, err: fmt.Errorf(format, args...)}
 }
 
+// hungUp reports whether err says that nobody reads our output any more, as
+// after | head: whoever asked has what he wanted.
+func hungUp(err error) bool {
+	var path *fs.PathError
+	return errors.As(err, &path) && path.Path == os.Stdout.Name() && errors.Is(path.Err, syscall.EPIPE)
+}
+
 // exit prints err, if any, and returns the exit code.
 func (a *app) exit(err error) int {
-	if err == nil {
+	if err == nil || hungUp(err) {
 		return exitOK
 	}
 	ce := &codeError{code: exitError, err: err}

@@ -64,7 +64,7 @@ func (a *app) opCmd(o opCmd) *cobra.Command {
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show whom it would reach, send nothing")
 	fl.BoolVar(&f.local, "local", false, "act on this host without Redis")
 	fl.BoolVar(&f.noWait, "no-wait", false, "end when everybody has accepted, without waiting for the outcome")
-	fl.DurationVar(&f.timeout, "timeout", 0, "end after this long in any case (default: each instance's own deadline)")
+	fl.Var(durationFlag{&f.timeout}, "timeout", "end after this long in any case (default: each instance's own deadline)")
 	fl.StringVar(&f.retry, "retry", "", "send it again to those on which op `ID` did not succeed")
 	fl.StringVar(&f.progress, "progress", progressAuto, strings.Join(progressModes, ", ")+": how acks are shown meanwhile, on stderr")
 	complete(cmd, "progress", progressModes...)
@@ -125,7 +125,7 @@ func (a *app) fleetOp(ctx context.Context, o opCmd, target string, f opFlags) er
 	if report == nil {
 		return a.notSent(cfg, err)
 	}
-	if printErr := a.printReport(report); printErr != nil && err == nil {
+	if printErr := a.printReport(report); printErr != nil && !hungUp(printErr) && err == nil {
 		err = fmt.Errorf("printing the report: %w", printErr)
 	}
 	return a.outcome(report, err)

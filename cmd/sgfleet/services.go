@@ -45,7 +45,8 @@ leaves out nothing. --watch shows who is in trouble first when not all fit.`,
 	}
 	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "show it again every --interval")
 	cmd.Flags().BoolVar(&f.behind, "behind", false, "only those that run another revision than their checkout is at")
-	cmd.Flags().DurationVar(&f.interval, "interval", 2*time.Second, "of --watch")
+	f.interval = 2 * time.Second
+	cmd.Flags().Var(durationFlag{&f.interval}, "interval", "of --watch")
 	return cmd
 }
 
