@@ -17,7 +17,7 @@ set -eu
 
 CACHE=${E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sgfleet-e2e}
 STATE=${E2E_STATE:-/tmp/sgfleet-e2e}
-TREE=$CACHE/bookworm-1
+TREE=$CACHE/bookworm-2
 BRIDGE=${E2E_BRIDGE:-sge2e0}
 NET=${E2E_NET:-10.77.0}
 SELF=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
@@ -36,7 +36,7 @@ tree() {
 	command -v mmdebstrap >/dev/null || die "mmdebstrap is missing: apt-get install mmdebstrap"
 	rm -rf "$TREE" && mkdir -p "$CACHE"
 	nice mmdebstrap --quiet --mode=root --variant=minbase --skip=check/qemu \
-		--include=systemd,systemd-sysv,dbus,libpam-systemd,polkitd,git,openssh-server,python3,python3-apt,redis-server,redis-sentinel,iproute2,ca-certificates,procps,sudo \
+		--include=systemd,systemd-sysv,dbus,libpam-systemd,polkitd,git,openssh-server,python3,python3-apt,redis-server,redis-sentinel,iproute2,ca-certificates,procps,sudo,rpm \
 		--aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt=force-unsafe-io bookworm "$TREE" >&2
 	rm -f "$TREE/etc/machine-id" "$TREE/var/lib/dbus/machine-id"

@@ -8,30 +8,39 @@ import (
 	"strings"
 )
 
-// deb is the package that make package has built.
-func (f *fleet) deb() string {
+// built is the package of a kind that make package has built.
+func (f *fleet) built(kind string) string {
 	f.t.Helper()
-	debs, _ := filepath.Glob(filepath.Join(f.root, "dist/*.deb"))
-	if len(debs) != 1 {
-		f.t.Fatalf("want one .deb in dist/, have %v: run make package", debs)
+	all, _ := filepath.Glob(filepath.Join(f.root, "dist/*."+kind))
+	if len(all) != 1 {
+		f.t.Fatalf("want one .%s in dist/, have %v: run make package", kind, all)
 	}
-	return debs[0]
+	return all[0]
 }
 
-// debPackage installs, upgrades and purges the .deb on a host of its own kind:
-// the hub, where no role has been.
-func debPackage(f *fleet) {
-	deb, err := os.ReadFile(f.deb())
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.write("hub", "/root/sgfleet.deb", "0644", string(deb))
-	f.sh("hub", "dpkg -i /root/sgfleet.deb")
-	f.sh("hub", "getent passwd sgfleet; test -x /usr/bin/sgfleet; test -d /etc/sgfleet/credentials; systemd-analyze verify /lib/systemd/system/sgfleet.service")
-	f.sh("hub", "dpkg -i /root/sgfleet.deb") // the upgrade path
-	f.sh("hub", "mv /etc/sgfleet /root/kept; dpkg -P sgfleet; mv /root/kept /etc/sgfleet")
-	if out, err := f.tryIn("hub", "ls", "/usr/bin/sgfleet", "/lib/systemd/system/sgfleet.service"); err == nil {
-		f.t.Errorf("purge left files: %s", out)
+// packages installs, upgrades and removes the .deb and the .rpm on a host where
+// no role has been: the hub. To rpm it is a foreign host, whose packages it
+// knows nothing of: hence --nodeps.
+func packages(f *fleet) {
+	for kind, by := range map[string]struct{ install, upgrade, remove string }{
+		"deb": {"dpkg -i", "dpkg -i", "dpkg -P"},
+		"rpm": {"rpm -i --nodeps", "rpm -U --nodeps --replacepkgs", "rpm -e"},
+	} {
+		content, err := os.ReadFile(f.built(kind))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		file := "/root/sgfleet." + kind
+		f.write("hub", file, "0644", string(content))
+		f.sh("hub", "mkdir -p /etc/sgfleet; mv /etc/sgfleet /root/kept") // the operator's, beside what the package brings
+		f.sh("hub", by.install+" "+file)
+		f.sh("hub", "getent passwd sgfleet; test -x /usr/bin/sgfleet; test -d /etc/sgfleet/credentials; systemd-analyze verify /lib/systemd/system/sgfleet.service")
+		f.sh("hub", by.upgrade+" "+file)
+		f.sh("hub", "test -x /usr/bin/sgfleet; "+by.remove+" sgfleet")
+		if out, err := f.tryIn("hub", "ls", "/usr/bin/sgfleet", "/lib/systemd/system/sgfleet.service"); err == nil {
+			f.t.Errorf("removing the .%s left files: %s", kind, out)
+		}
+		f.sh("hub", "rm -rf /etc/sgfleet; mv /root/kept /etc/sgfleet")
 	}
 }
 

@@ -66,7 +66,7 @@ func TestFleet(t *testing.T) {
 	chapter("RestartMidOp", restartMidOp)
 	chapter("BadRelease", badRelease)
 	chapter("GoodRelease", goodRelease)
-	chapter("Package", debPackage)
+	chapter("Packages", packages)
 	chapter("FailoverAndRemoval", failoverAndRemoval) // the last: it takes h2, h3 and h4 away
 }
 
