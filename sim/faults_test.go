@@ -53,6 +53,13 @@ var faultPlans = map[string]func() *Plan{
 			at(12*time.Second, "publish", &publish{ID: "r1", Op: "restart", Target: "inference"}),
 			at(60*time.Second, "publish", &publish{ID: "r2", Op: "restart", Target: "inference"}))
 	},
+	"unsent": func() *Plan { // it ends when daemons have acks that Redis did not take yet
+		p := basePlan(2, DaemonHost,
+			at(10*time.Second, "publish", &publish{ID: "r1", Op: "restart", Target: "all"}),
+			at(10*time.Second+500*time.Millisecond, "redis", &redisFault{Action: "restart", Down: fleet.Duration(time.Hour)}))
+		p.Until, p.Settle = 30*time.Second, 0
+		return p
+	},
 	"coming and going": func() *Plan {
 		p := basePlan(2, DaemonHost,
 			at(20*time.Second, "join", &joinHost{Host: "late"}),
@@ -248,5 +255,16 @@ func TestComingAndGoing(t *testing.T) {
 	}
 	if all := report[0].Attr("ok") + report[0].Attr("silent"); strings.Contains(all, "host-002") {
 		t.Errorf("host-002 has left and is still expected: %s", all)
+	}
+}
+
+// A run that ends while daemons have acks to send ends well: they try for a
+// while, and a goroutine of go-redis that no one can wait for dials again until
+// it sees that its pool is closed.
+func TestEndsWithAcksUnsent(t *testing.T) {
+	e := faultEvents(t, "unsent")
+	final := func(x Event) bool { return x.Attr("phase") == "done" }
+	if restarts, acks := len(e.where(EvRestartFinished, nil)), len(e.where(EvAck, final)); restarts == 0 || acks > 0 {
+		t.Fatalf("%d restarts ended and %d were acked: the test tests nothing", restarts, acks)
 	}
 }

@@ -450,6 +450,8 @@ func (w *World) Close() (*Result, error) {
 	w.hash.directing.Wait()
 	if w.real != nil {
 		w.real.removeKeys()
+	} else {
+		time.Sleep(lastDial)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -461,6 +463,11 @@ func (w *World) Close() (*Result, error) {
 		Virtual: virtual, Real: realNow() - w.hash.real,
 	}, nil
 }
+
+// lastDial is how long a goroutine of go-redis can outlive its closed pool: one
+// whose dials have failed is probed every second, and the probe looks only then
+// whether the pool is still there. A bubble must not end before it.
+const lastDial = 10 * time.Second
 
 // recordEnd records the state in which the run ended.
 func (w *World) recordEnd() {
