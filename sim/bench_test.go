@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -140,17 +139,8 @@ func BenchmarkFleet(b *testing.B) {
 		{10, "10m", "24h"},
 		{100, "1h", "10s"},
 		{100, "1h", "24h"},
-	}
-	if os.Getenv("SIM_BENCH_LARGE") != "" {
-		sizes = append(sizes, struct {
-			hosts int
-			until string
-			beat  string
-		}{1000, "10m", "10s"}, struct {
-			hosts int
-			until string
-			beat  string
-		}{1000, "10m", "24h"})
+		{1000, "10m", "10s"},
+		{1000, "10m", "24h"},
 	}
 	for _, s := range sizes {
 		b.Run(fmt.Sprintf("services=%d/virtual=%s/heartbeat=%s", s.hosts*10, s.until, s.beat), func(b *testing.B) {
