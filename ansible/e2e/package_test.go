@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // built is the package of a kind that make package has built.
@@ -18,10 +19,19 @@ func (f *fleet) built(kind string) string {
 	return all[0]
 }
 
-// packages installs, upgrades and removes the .deb and the .rpm on a host where
-// no role has been: the hub. To rpm it is a foreign host, whose packages it
+// packages requires that the .deb and the .rpm are the same bytes when they are
+// built again, and installs, upgrades and removes them on a host where no role
+// has been: the hub. To rpm it is a foreign host, whose packages it
 // knows nothing of: hence --nodeps.
 func packages(f *fleet) {
+	again := f.t.TempDir()
+	f.run("env", "DIST="+again, filepath.Join(f.root, "ansible/package"))
+	for _, kind := range []string{"deb", "rpm"} {
+		second := filepath.Join(again, filepath.Base(f.built(kind)))
+		if out, err := f.try(time.Minute, "cmp", f.built(kind), second); err != nil {
+			f.t.Errorf("built twice, the .%s differs: %s", kind, out)
+		}
+	}
 	for kind, by := range map[string]struct{ install, upgrade, remove string }{
 		"deb": {"dpkg -i", "dpkg -i", "dpkg -P"},
 		"rpm": {"rpm -i --nodeps", "rpm -U --nodeps --replacepkgs", "rpm -e"},
