@@ -36,7 +36,7 @@ func (a *reportArgs) validate(sc *Scenario) []string {
 
 func init() {
 	registerExpectation(ExpectSpec{
-		Name: "report", Help: "what the dispatcher's report says: its exit code, and who is named as what",
+		Name: "report", Help: "what the dispatcher's report says: its exit code, who is named as what, and a note below the roster",
 		Example: "report: {op: r1, exit: 4, silent: [web@host-002]}", Finally: true,
 		New:   func() any { return new(reportArgs) },
 		Judge: judgeReportIs,

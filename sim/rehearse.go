@@ -94,6 +94,8 @@ type WorstRun struct {
 	Seed   int64         `json:"seed"`
 	Why    string        `json:"why"`
 	Took   time.Duration `json:"took_ns"`
+	// Reproduce is the command that shows its timeline again.
+	Reproduce string `json:"reproduce"`
 
 	scenario *Scenario
 	rank     int
@@ -134,6 +136,8 @@ func Rehearse(ctx context.Context, o RehearseOptions) (*Rehearsal, error) {
 		r.add(p, sc, out)
 	}
 	r.decide(o)
+	r.Worst.Reproduce = fmt.Sprintf("sgsim rehearse --from %s --faults %s --seeds 1 --seed %d --timeline %s %s",
+		shellWord(o.From), r.Worst.Faults, r.Worst.Seed, o.Op, shellWord(o.Target))
 	return r, nil
 }
 

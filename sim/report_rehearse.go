@@ -53,6 +53,7 @@ func (r *Rehearsal) WriteText(w io.Writer, color bool) {
 	}
 	r.names(w)
 	fmt.Fprintf(w, "\nworst run: seed %d under %s, which %s (%s)\n", r.Worst.Seed, r.Worst.Faults, r.Worst.Why, round(r.Worst.Took))
+	fmt.Fprintf(w, "reproduce: %s\n", r.Worst.Reproduce)
 	if bound, _ := wilsonOfNone(r); bound != "" {
 		fmt.Fprintln(w, bound)
 	}

@@ -145,7 +145,7 @@ func Reproduce(o *Outcome, seed int64) string {
 }
 
 func shellWord(s string) string {
-	if strings.ContainsAny(s, " '\"$&;()*?") {
+	if s == "" || strings.ContainsAny(s, " \t\n'\"`\\$&;()*?[]{}<>|!#~") {
 		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 	}
 	return s
