@@ -29,7 +29,7 @@ func packages(f *fleet) {
 	for _, kind := range []string{"deb", "rpm"} {
 		second := filepath.Join(again, filepath.Base(f.built(kind)))
 		if out, err := f.try(time.Minute, "cmp", f.built(kind), second); err != nil {
-			f.t.Errorf("built twice, the .%s differs: %s", kind, out)
+			f.t.Errorf("built twice, the .%s differs (or dist/ is of another commit: make package): %s", kind, out)
 		}
 	}
 	for kind, by := range map[string]struct{ install, upgrade, remove string }{
