@@ -57,6 +57,12 @@ type Daemon struct {
 
 	Tuning Tuning
 
+	// Starts keeps restarts below the units' start limits. Daemons that follow
+	// one another in one process share it; nil: one of its own.
+	Starts *opsexec.StartBudget
+
+	underWay underWay
+
 	mu    sync.Mutex
 	ready chan struct{}
 }

@@ -99,6 +99,7 @@ func (r *run) decide(ctx context.Context, batch []message) {
 	var accepted []*job
 	if len(ask) > 0 {
 		yes, no := r.judge(ctx, ask)
+		r.underWay.add(len(yes))
 		accepted = yes
 		answers = append(answers, no...)
 	}
@@ -119,6 +120,7 @@ func (r *run) decide(ctx context.Context, batch []message) {
 			r.metrics.refused(RejectAck)
 			r.cooldowns.end(j, false)
 		}
+		r.underWay.add(-len(accepted))
 		return
 	}
 	for _, j := range accepted {

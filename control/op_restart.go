@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func (t *task) restart(ctx context.Context, pulled string) Ack {
 		Settle:        settle,
 		Timeout:       timeout,
 		IncludeFailed: t.op.Args.IncludeFailed || t.named,
-		Budget:        &t.run.budget,
+		Budget:        cmp.Or(t.run.Starts, &t.run.budget),
 		Journal:       t.run.Journal,
 	})
 	t.run.beat.restarted(t.inst, res.After.InvocationID, head)

@@ -42,6 +42,7 @@ func (r *run) perform(j *job) (begun bool) {
 	if !begun {
 		return false
 	}
+	defer r.underWay.add(-1)
 	if a.Phase == handedOn {
 		return true // the process that follows this one reports it
 	}

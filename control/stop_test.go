@@ -11,6 +11,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"github.com/sgfleet/sgfleet/fleet"
+	"github.com/sgfleet/sgfleet/opsexec"
 )
 
 // TestStopWithQueuedOps: the running op ends and is reported, what waits is
@@ -39,6 +40,55 @@ func TestStopWithQueuedOps(t *testing.T) {
 	}
 	if n := fake.restarts("stargazer-web.service") + fake.restarts("stargazer-gateway.service"); n != 1 {
 		t.Errorf("got %d restarts, want 1", n)
+	}
+}
+
+// TestIdle: a daemon is idle when what it has accepted has ended: the running,
+// the queued, and the gateway that waits for its release.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	r, d, fake := startOne(t, func(d *rigDaemon, f *fakeHost) {
+		f.unit("stargazer-web.service").takes = 200 * time.Millisecond
+	})
+	<-d.Idle()
+	ops := []Op{r.send(OpRestart, "web"), r.send(OpRestart, "web"), r.send(OpRestart, "gateway")}
+	r.await("all to be accepted", func() bool {
+		return len(r.acks(ops[0].ID)) > 0 && len(r.acks(ops[1].ID)) > 0 && len(r.acks(ops[2].ID)) > 0
+	})
+	idle := d.Idle()
+	r.finals(ops[1].ID, 1)
+	select {
+	case <-idle:
+		t.Error("idle while the gateway waits")
+	default:
+	}
+	r.release(ops[2].ID, "go")
+	<-idle
+	if n := fake.restarts("stargazer-web.service") + fake.restarts("stargazer-gateway.service"); n != 3 {
+		t.Errorf("idle after %d restarts, want 3", n)
+	}
+	<-d.Idle()
+}
+
+// TestStartsOutliveDaemon: the daemon that a reload begins knows of the starts
+// that the one before it made.
+func TestStartsOutliveDaemon(t *testing.T) {
+	t.Parallel()
+	starts := &opsexec.StartBudget{}
+	r, d, fake := startOne(t, func(d *rigDaemon, f *fakeHost) {
+		u := f.unit("stargazer-web.service")
+		u.StartLimitBurst, u.StartLimitInterval = 2, time.Hour
+		d.Starts = starts
+	})
+	if a := r.finals(r.send(OpRestart, "web").ID, 1)["web@h1"]; a.Status != OK {
+		t.Fatalf("got %+v, want ok", a)
+	}
+	d.stop()
+	next := r.daemon("h1", fake)
+	next.Starts = starts
+	r.start(next)
+	if a := r.finals(r.send(OpRestart, "web").ID, 1)["web@h1"]; a.Status != Busy || !strings.Contains(a.Detail, "would stop it for good") {
+		t.Errorf("got %+v, want busy: the budget is spent", a)
 	}
 }
 

@@ -31,8 +31,9 @@ func (a *app) daemonCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "daemon", Short: "Serve this host: obey ops, send heartbeats",
 		Long: `The daemon subscribes to the fleet's channel and restarts and pulls this host's
-services as ops ask. It runs as a systemd unit (Type=notify); SIGHUP reads the
-config again, SIGTERM lets a running op finish and begins nothing new.`,
+services as ops ask. It runs as a systemd unit (Type=notify). SIGHUP reads the
+config again; a valid one is in force as soon as no op is under way, after two
+minutes in any case. SIGTERM lets a running op finish and begins nothing new.`,
 		Example: `  sgfleet daemon --config /etc/sgfleet/config.yaml
   sgfleet daemon --service web         only this one of the host's services`,
 		Args: exactArgs(),
@@ -59,11 +60,18 @@ type hostDaemon struct {
 	log      *slog.Logger
 	services []string
 	metrics  *control.Metrics
+	starts   opsexec.StartBudget // of all the daemons that reloads begin
 }
 
 // slowestBeat is how long a healthy daemon may go without feeding systemd's
 // watchdog: its reader waits 12 s for a silent Redis before it gets on.
 const slowestBeat = 12 * time.Second
+
+// reloadPatience is how long a reload waits for ops: ended for it, those that
+// have not begun would be refused, and the host would hear nothing while those
+// that run come to their end. Gateways that wait for their release may take
+// this long.
+const reloadPatience = 2 * time.Minute
 
 var errReload = errors.New("config reloaded")
 
@@ -120,7 +128,7 @@ func (h *hostDaemon) serve(ctx context.Context, cfg *fleet.Config, hup <-chan os
 		Config: cfg, Client: c, Identity: identity(), Version: buildVersion(),
 		Exec: opsexec.OSExec, Tree: opsexec.OSTree{}, Units: units, GitEnv: gitEnv(cfg),
 		Journal:  opsexec.JournalLines(opsexec.OSExec, journalLines),
-		Services: h.services, Log: h.log, Metrics: h.metrics,
+		Services: h.services, Log: h.log, Metrics: h.metrics, Starts: &h.starts,
 		Notify: func(state string) {
 			if reloading.Load() && state == systemd.Stopping {
 				return // this daemon ends, the process does not
@@ -142,6 +150,14 @@ func (h *hostDaemon) serve(ctx context.Context, cfg *fleet.Config, hup <-chan os
 	h.log.Info("starting", "version", buildVersion(), "host", cfg.Host, "redis", redactURL(cfg.Redis.URL), "mode", cfg.Mode, "pid", os.Getpid())
 	go func() { ended <- d.Run(ctx) }()
 	var next *fleet.Config
+	var idle <-chan struct{}
+	var patience <-chan time.Time
+	reload := func() {
+		idle, patience = nil, nil
+		reloading.Store(true)
+		_ = systemd.Notify(systemd.Reloading()) // READY=1 of the new one ends it
+		cancel(errReload)
+	}
 	for {
 		select {
 		case err := <-ended:
@@ -158,11 +174,14 @@ func (h *hostDaemon) serve(ctx context.Context, cfg *fleet.Config, hup <-chan os
 				h.log.Error("config not reloaded, the old one stays", "err", err)
 				continue
 			}
-			h.log.Info("config reloaded")
-			reloading.Store(true)
-			_ = systemd.Notify(systemd.Reloading()) // READY=1 of the new one ends it
+			h.log.Info("config read, in force as soon as no op is under way", "at_most", reloadPatience)
 			next = fresh
-			cancel(errReload)
+			idle, patience = d.Idle(), time.After(reloadPatience)
+		case <-idle:
+			reload()
+		case <-patience:
+			h.log.Warn("ops are still under way: ending them for the new config")
+			reload()
 		}
 	}
 }

@@ -110,11 +110,17 @@ func (r *rig) must(err error) {
 	}
 }
 
+// command is the operator's command.
+func (r *rig) command(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(r.Context(), r.bin, args...)
+	cmd.Env = append(os.Environ(), "SGFLEET_CONFIG="+filepath.Join(r.host.Dir, "ha", "config.yaml"), "XDG_CACHE_HOME="+r.host.Dir, "HOME="+r.host.Dir)
+	return cmd
+}
+
 // sgfleet runs the operator's command and returns what it printed.
 func (r *rig) sgfleet(wantExit int, args ...string) (stdout, stderr string) {
 	r.Helper()
-	cmd := exec.CommandContext(r.Context(), r.bin, args...)
-	cmd.Env = append(os.Environ(), "SGFLEET_CONFIG="+filepath.Join(r.host.Dir, "ha", "config.yaml"), "XDG_CACHE_HOME="+r.host.Dir, "HOME="+r.host.Dir)
+	cmd := r.command(args...)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -327,6 +333,22 @@ func testReload(r *rig) {
 	r.must(os.WriteFile(file, good, 0o644))
 	r.host.Systemctl("reload", "hc-sgfleet")
 	r.until("web@hc acts", func(e map[string]fleet.Entry) bool { return e["web@hc"].Mode == fleet.ModeAct })
+	// What was accepted is done before the new config is in force.
+	ops := []string{r.report(0, "restart", "web@hc", "--no-wait").ID, r.report(0, "restart", "web@hc", "--no-wait").ID}
+	r.host.Systemctl("reload", "hc-sgfleet")
+	for _, id := range ops {
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			var out strings.Builder
+			cmd := r.command("restart", "--retry", id, "--dry-run")
+			cmd.Stderr = &out
+			if _ = cmd.Run(); strings.Contains(out.String(), "succeeded everywhere") {
+				break
+			}
+			if time.Now().After(deadline) {
+				r.Fatalf("op %s, accepted before a reload, has not succeeded after 30 s: %s", id, out.String())
+			}
+		}
+	}
 	if now := r.host.Property("hc-sgfleet", "MainPID"); now != pid {
 		r.Errorf("reloading made a new process: %s, was %s", now, pid)
 	}
