@@ -139,7 +139,7 @@ func RunGitPull(ctx context.Context, dir string, o PullOptions) PullResult {
 	} else {
 		r = p.deduped(ctx)
 	}
-	r.Summary = ChatLine(r.Summary, p.git.secrets...)
+	r.Summary = ChatLine(r.Summary, p.git.secrets()...)
 	return r
 }
 

@@ -28,7 +28,6 @@ var gitConfig = []string{
 type git struct {
 	exec     Exec
 	env      []string
-	secrets  []string // never shown
 	dir      string
 	lock     Lock      // inherited by the commands; nil for those that only read
 	deadline time.Time // of all commands together; zero: none
@@ -36,8 +35,12 @@ type git struct {
 
 func newGit(c Checkout, exec Exec, e GitEnv) (git, error) {
 	env, err := e.environ()
-	return git{exec: exec, env: env, secrets: secretsOf(env), dir: c.Real}, err
+	return git{exec: exec, env: env, dir: c.Real}, err
 }
+
+// secrets are what of its environment must never be shown. Few commands have
+// something to show, so they are found only then.
+func (g git) secrets() []string { return secretsOf(g.env) }
 
 // under returns g with its commands bound to a lock and a time limit.
 func (g git) under(lock Lock, limit time.Duration) git {

@@ -114,7 +114,7 @@ func (p *puller) once(ctx context.Context, fl Lock, at int64, missed *seen) Pull
 		Old: r.Old, New: r.New,
 	}
 	if !r.OK {
-		o.Error = ChatLine(r.Summary, p.git.secrets...)
+		o.Error = ChatLine(r.Summary, p.git.secrets()...)
 	}
 	if err := p.o.Lock.SetOutcome(ctx, o); err != nil {
 		r.Summary += fmt.Sprintf(" (not told the others: %v)", err)

@@ -61,7 +61,7 @@ func Repair(ctx context.Context, dir string, o RepairOptions) (done string, err 
 	} else if removed {
 		done = "removed what a killed git left behind"
 	}
-	return ChatLine(done, p.git.secrets...), nil
+	return ChatLine(done, p.git.secrets()...), nil
 }
 
 // clean makes the tree fit for a pull: dead locks gone, an interrupted pull
