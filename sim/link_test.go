@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -258,6 +259,27 @@ func TestRESPStream(t *testing.T) {
 		if got[0].arr[0].s != "PING" || got[1].s != "OK" || got[2].kind != '-' || got[3].n != 42 || !got[4].null || !got[5].null || got[6].arr[0].arr[1].s != "abc" {
 			t.Errorf("in pieces of %d: got %v", size, got)
 		}
+	}
+}
+
+// A reply of any length is read once, however small its pieces: nothing of it is
+// held but the element that is not complete.
+func TestRESPStreamHoldsOneElement(t *testing.T) {
+	const elements = 10_000
+	payload := strings.Repeat("x", 600)
+	text := fmt.Sprintf("*%d\r\n", elements) + strings.Repeat(fmt.Sprintf("$%d\r\n%s\r\n", len(payload), payload), elements)
+	var got []respValue
+	s := respStream{emit: func(v respValue) { got = append(got, v) }}
+	for rest := text; rest != ""; {
+		n := min(4096, len(rest))
+		s.feed([]byte(rest[:n]))
+		rest = rest[n:]
+		if len(s.buf) > len(payload)+16 {
+			t.Fatalf("%d bytes are held", len(s.buf))
+		}
+	}
+	if len(got) != 1 || len(got[0].arr) != elements || got[0].arr[elements-1].s != payload {
+		t.Errorf("got %d values", len(got))
 	}
 }
 

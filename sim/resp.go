@@ -18,13 +18,23 @@ type respValue struct {
 	null bool
 }
 
-// respStream cuts a byte stream into RESP values.
+// respStream cuts a byte stream into RESP values. It goes on where it stopped:
+// the roster of ten thousand services comes in two thousand pieces.
 type respStream struct {
-	buf  []byte
-	need int // a value cannot be complete with fewer bytes than this
+	buf  []byte // the beginning of a line or bulk string that is not complete
+	need int    // it cannot be complete with fewer bytes than this
+	open []respArray
 	// keep says whether the next value's content is wanted; nil means always.
-	keep func() bool
-	emit func(respValue)
+	keep    func() bool
+	wanted  bool // what keep said of the value that has begun
+	started bool
+	emit    func(respValue)
+}
+
+// respArray is an array that lacks elements.
+type respArray struct {
+	v    respValue
+	left int
 }
 
 // feed takes the next bytes of the stream.
@@ -38,14 +48,16 @@ func (r *respStream) feed(b []byte) {
 	}
 	r.need = 0
 	for len(b) > 0 {
-		p := respParser{b: b, keep: r.keep == nil || r.keep()}
-		v := p.value()
-		if p.short > 0 {
-			r.need = p.i + p.short
+		if !r.started {
+			r.started, r.wanted = true, r.keep == nil || r.keep()
+		}
+		v, n, need := scalar(b, r.wanted)
+		if n == 0 {
+			r.need = need
 			break
 		}
-		b = b[p.i:]
-		r.emit(v)
+		b = b[n:]
+		r.take(v)
 	}
 	r.buf = append(r.buf[:0], b...)
 	if len(r.buf) == 0 && cap(r.buf) > keepBulk {
@@ -53,28 +65,43 @@ func (r *respStream) feed(b []byte) {
 	}
 }
 
-type respParser struct {
-	b     []byte
-	i     int
-	short int // bytes that are missing, at least
-	keep  bool
-}
-
-func (p *respParser) line() []byte {
-	n := bytes.IndexByte(p.b[p.i:], '\n')
-	if n < 0 {
-		p.short = len(p.b) - p.i + 1
-		return nil
+// take adds a value, or the head of an array, to what is there of the array
+// around it, and emits the outermost when it is complete.
+func (r *respStream) take(v respValue) {
+	if v.kind == '*' && v.n > 0 {
+		r.open = append(r.open, respArray{respValue{kind: '*'}, int(v.n)})
+		return
 	}
-	l := p.b[p.i : p.i+n]
-	p.i += n + 1
-	return bytes.TrimSuffix(l, []byte{'\r'})
+	if v.kind == '*' {
+		v.n = 0
+	}
+	for len(r.open) > 0 {
+		top := &r.open[len(r.open)-1]
+		if r.wanted {
+			top.v.arr = append(top.v.arr, v)
+		}
+		if top.left--; top.left > 0 {
+			return
+		}
+		v = top.v
+		r.open = r.open[:len(r.open)-1]
+	}
+	r.started = false
+	r.emit(v)
 }
 
-func (p *respParser) value() (v respValue) {
-	l := p.line()
-	if p.short > 0 || len(l) == 0 {
-		return v
+// scalar reads one value from the beginning of b: for an array its head, with
+// the number of its elements in n. It returns how long the value is, or 0 and
+// how many bytes there must be, at least, for it to be complete.
+func scalar(b []byte, keep bool) (v respValue, length, need int) {
+	end := bytes.IndexByte(b, '\n')
+	if end < 0 {
+		return v, 0, len(b) + 1
+	}
+	l := bytes.TrimSuffix(b[:end], []byte{'\r'})
+	end++
+	if len(l) == 0 {
+		return v, end, 0
 	}
 	v.kind = l[0]
 	switch v.kind {
@@ -86,34 +113,21 @@ func (p *respParser) value() (v respValue) {
 		n := atoi(l[1:])
 		if n < 0 {
 			v.null = true
-			return v
+			return v, end, 0
 		}
-		if missing := p.i + n + 2 - len(p.b); missing > 0 {
-			p.short = len(p.b) - p.i + missing
-			return v
+		if len(b) < end+n+2 {
+			return v, 0, end + n + 2
 		}
 		v.n = int64(n)
-		if p.keep {
-			v.s = string(p.b[p.i : p.i+min(n, keepBulk)])
+		if keep {
+			v.s = string(b[end : end+min(n, keepBulk)])
 		}
-		p.i += n + 2
+		end += n + 2
 	case '*':
 		n := atoi(l[1:])
-		if n < 0 {
-			v.null = true
-			return v
-		}
-		for range n {
-			e := p.value()
-			if p.short > 0 {
-				return v
-			}
-			if p.keep {
-				v.arr = append(v.arr, e)
-			}
-		}
+		v.null, v.n = n < 0, int64(n)
 	}
-	return v
+	return v, end, 0
 }
 
 func atoi(b []byte) int {
