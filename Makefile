@@ -3,7 +3,7 @@
 SHELL   := /bin/bash
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X github.com/sgfleet/sgfleet/cmd/internal/cli.version=$(VERSION)'
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test scenarios check lint race fuzz bench soak mutants e2e build package clean need-go deps

@@ -396,7 +396,7 @@ func (f *fleet) release() string {
 	f.t.Helper()
 	path := filepath.Join(f.dir, "sgfleet-good")
 	if _, err := os.Stat(path); err != nil {
-		f.run("env", "CGO_ENABLED=0", "go", "build", "-C", f.root, "-trimpath", "-ldflags", "-s -w -X main.version=v9.0.0", "-o", path, "./cmd/sgfleet")
+		f.run("env", "CGO_ENABLED=0", "go", "build", "-C", f.root, "-trimpath", "-ldflags", "-s -w -X github.com/sgfleet/sgfleet/cmd/internal/cli.version=v9.0.0", "-o", path, "./cmd/sgfleet")
 	}
 	return path
 }

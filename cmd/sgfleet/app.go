@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -9,8 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
@@ -45,17 +44,17 @@ instance is accounted for by name.`,
   sgfleet restart inference          restart one tier everywhere, gateways last
   sgfleet update all --dry-run       whom it would touch
   sgfleet pull web@host-3 --yes      one instance, no question asked`,
-		Version:      buildVersion(), // --version; the version command says more
+		Version:      cli.Version(), // --version; the version command says more
 		SilenceUsage: true, SilenceErrors: true,
 		Args: cobra.ArbitraryArgs,
-		RunE: group,
+		RunE: cli.Group(exitUsage, otherWords),
 		CompletionOptions: cobra.CompletionOptions{
 			DisableDefaultCmd: true,
 		},
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.SetFlagErrorFunc(flagError)
+	root.SetFlagErrorFunc(cli.FlagError(exitUsage))
 	f := root.PersistentFlags()
 	f.StringVar(&a.flags.config, "config", "", "config file read after /etc/sgfleet/config.yaml and the user's own")
 	f.StringVar(&a.flags.redis, "redis", "", "Redis `URL`, for example redis://10.0.0.5:6379/0")
@@ -83,33 +82,12 @@ var outputs = []string{"text", "wide", "json", "jsonl", "name"}
 
 func (a *app) checkFlags(*cobra.Command) error {
 	if !slices.Contains(outputs, a.flags.output) {
-		return usagef("unknown output format %q: want %s%s", a.flags.output, strings.Join(outputs, ", "), didYouMean(a.flags.output, outputs))
+		return usagef("unknown output format %q: want %s%s", a.flags.output, strings.Join(outputs, ", "), cli.DidYouMean(a.flags.output, outputs))
 	}
 	if modes := []string{"auto", "always", "never"}; !slices.Contains(modes, a.flags.color) {
 		return usagef("unknown --color %q: want %s", a.flags.color, strings.Join(modes, ", "))
 	}
 	return nil
-}
-
-// group is the action of a command that only has subcommands.
-func group(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return cmd.Help()
-	}
-	var names []string
-	for _, sub := range cmd.Commands() {
-		if sub.IsAvailableCommand() {
-			names = append(names, sub.Name())
-		}
-	}
-	err := &codeError{
-		code: exitUsage, err: fmt.Errorf("unknown command %q%s", args[0], didYouMean(args[0], names)),
-		hint: fmt.Sprintf("Run '%s --help' for the list.", cmd.CommandPath()),
-	}
-	if h := otherWords[args[0]]; h != "" && !cmd.HasParent() {
-		err.hint = h
-	}
-	return err
 }
 
 // otherWords are commands that people look for under another name.
@@ -119,32 +97,6 @@ var otherWords = map[string]string{
 	"list":   "Who is there and in what state: sgfleet services",
 	"roster": "Who is there and in what state: sgfleet services",
 	"deploy": "To pull and restart on what was pulled: sgfleet update TARGET",
-}
-
-// flagError adds to pflag's message the flag that was probably meant.
-func flagError(cmd *cobra.Command, err error) error {
-	var names []string
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if !f.Hidden {
-			names = append(names, "--"+f.Name)
-		}
-	})
-	var bad *pflag.InvalidValueError
-	if errors.As(err, &bad) {
-		why := errors.Unwrap(err)
-		if bad.GetFlag().Value.Type() == "int" {
-			why = fmt.Errorf("%q is not a whole number", bad.GetValue())
-		}
-		err = fmt.Errorf("--%s: %w", bad.GetFlag().Name, why)
-	}
-	suggestion := ""
-	if _, name, ok := strings.Cut(err.Error(), "unknown flag: "); ok {
-		suggestion = didYouMean(name, names)
-	}
-	return &codeError{
-		code: exitUsage, err: fmt.Errorf("%w%s", err, suggestion),
-		hint: fmt.Sprintf("Run '%s --help' for the flags.", cmd.CommandPath()),
-	}
 }
 
 // durationFlag is a flag whose errors say what a duration looks like.
@@ -179,9 +131,9 @@ func countArgs(least, most int, names ...string) cobra.PositionalArgs {
 		if len(names) > 0 {
 			want = "wants " + strings.Join(names, " ")
 		}
-		return &codeError{
-			code: exitUsage, err: fmt.Errorf("%s %s, got %s", cmd.CommandPath(), want, count(len(args), "argument")),
-			hint: fmt.Sprintf("Run '%s --help' for examples.", cmd.CommandPath()),
+		return &cli.Error{
+			Code: exitUsage, Err: fmt.Errorf("%s %s, got %s", cmd.CommandPath(), want, count(len(args), "argument")),
+			Hint: fmt.Sprintf("Run '%s --help' for examples.", cmd.CommandPath()),
 		}
 	}
 }

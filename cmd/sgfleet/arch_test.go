@@ -52,7 +52,7 @@ func TestArrows(t *testing.T) {
 		{pkg: "opsexec/systemd", rooms: []string{"opsexec"}, others: true, never: []string{"github.com/redis/"}},
 		{pkg: "fleet", others: true, never: []string{"github.com/coreos/go-systemd", "github.com/spf13/"}},
 		{pkg: "control", rooms: []string{"fleet", "opsexec"}, others: true, never: []string{"github.com/coreos/go-systemd", "github.com/spf13/", "github.com/alicebob/"}},
-		{pkg: "cmd/sgfleet", rooms: []string{"fleet", "opsexec", "opsexec/systemd", "control"}, others: true, never: []string{"github.com/alicebob/", "github.com/rogpeppe/", "github.com/google/go-cmp"}},
+		{pkg: "cmd/sgfleet", rooms: []string{"fleet", "opsexec", "opsexec/systemd", "control", "cmd/internal/cli"}, others: true, never: []string{"github.com/alicebob/", "github.com/rogpeppe/", "github.com/google/go-cmp"}},
 	} {
 		t.Run(tc.pkg, func(t *testing.T) {
 			t.Parallel()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
@@ -34,7 +35,7 @@ func (a *app) completionCmd() *cobra.Command {
 			case "powershell":
 				return root.GenPowerShellCompletionWithDesc(a.stdout)
 			}
-			return usagef("no completion for %q: want %s%s", args[0], strings.Join(shells, ", "), didYouMean(args[0], shells))
+			return usagef("no completion for %q: want %s%s", args[0], strings.Join(shells, ", "), cli.DidYouMean(args[0], shells))
 		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
@@ -30,7 +31,7 @@ func (a *app) loadSources() (*fleet.Config, fleet.Sources, error) {
 	}
 	cfg, sources, err := fleet.Load(o)
 	if err != nil {
-		return nil, nil, &codeError{code: exitUsage, err: fmt.Errorf("the config cannot be used:\n%w", err)}
+		return nil, nil, &cli.Error{Code: exitUsage, Err: fmt.Errorf("the config cannot be used:\n%w", err)}
 	}
 	return cfg, sources, nil
 }
@@ -41,7 +42,7 @@ func (a *app) configCmd() *cobra.Command {
 		Long: `A value comes from, later ones winning: /etc/sgfleet/config.yaml, the user's own
 ~/.config/sgfleet/config.yaml, --config, the environment (SGFLEET_REDIS_URL sets
 redis.url), flags.`,
-		Args: cobra.ArbitraryArgs, RunE: group,
+		Args: cobra.ArbitraryArgs, RunE: cli.Group(exitUsage, nil),
 	}
 	cmd.AddCommand(a.configInitCmd(), a.configCheckCmd(), a.configViewCmd(), a.configSchemaCmd())
 	return cmd
@@ -115,7 +116,7 @@ func (a *app) configViewCmd() *cobra.Command {
 				for _, s := range all {
 					keys = append(keys, s.Key)
 				}
-				return usagef("no value is called %s%s", strings.Join(args, ", "), didYouMean(args[0], keys))
+				return usagef("no value is called %s%s", strings.Join(args, ", "), cli.DidYouMean(args[0], keys))
 			}
 			return a.printSettings(shown, withSources)
 		},

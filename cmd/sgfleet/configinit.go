@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
@@ -47,9 +48,9 @@ func (a *app) configInitCmd() *cobra.Command {
 				return err
 			}
 			if _, err := os.Stat(write); err == nil && !force {
-				return &codeError{
-					code: exitRefused, err: fmt.Errorf("%s exists: nothing was written", write),
-					hint: "Compare with 'sgfleet config init', or replace it with --force.",
+				return &cli.Error{
+					Code: exitRefused, Err: fmt.Errorf("%s exists: nothing was written", write),
+					Hint: "Compare with 'sgfleet config init', or replace it with --force.",
 				}
 			}
 			if err := writeFile(write, text); err != nil {

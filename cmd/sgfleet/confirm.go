@@ -6,16 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 )
 
 // confirm asks question on the terminal. Without one, or with an answer other
 // than yes, nothing is done: exit 6, and the hint is the exact command that
 // does not ask.
 func (a *app) confirm(ctx context.Context, question string, command []string) error {
-	refused := &codeError{code: exitRefused}
-	if !isTerminal(a.stdin) || !isTerminal(a.stderr) {
-		refused.err = errors.New("not confirmed: this is no terminal to ask on, so nothing was sent")
-		refused.hint = "To do it:\n  " + shellJoin(command)
+	refused := &cli.Error{Code: exitRefused}
+	if !cli.IsTerminal(a.stdin) || !cli.IsTerminal(a.stderr) {
+		refused.Err = errors.New("not confirmed: this is no terminal to ask on, so nothing was sent")
+		refused.Hint = "To do it:\n  " + shellJoin(command)
 		return refused
 	}
 	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
@@ -27,12 +29,12 @@ func (a *app) confirm(ctx context.Context, question string, command []string) er
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(a.stderr)
-		return &codeError{code: exitInterrupt, err: errors.New("interrupted: nothing was sent")}
+		return &cli.Error{Code: exitInterrupt, Err: errors.New("interrupted: nothing was sent")}
 	case s := <-answer:
 		if s == "y" || s == "yes" {
 			return nil
 		}
-		refused.err = errors.New("not confirmed: nothing was sent")
+		refused.Err = errors.New("not confirmed: nothing was sent")
 		return refused
 	}
 }

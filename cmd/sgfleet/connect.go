@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"time"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 	"github.com/sgfleet/sgfleet/fleet"
 )
@@ -65,9 +66,9 @@ func (a *app) warn(notes ...string) {
 
 // redisError adds to an error from Redis what to look at.
 func (a *app) redisError(cfg *fleet.Config, err error) error {
-	return &codeError{
-		code: exitError, err: err,
-		hint: fmt.Sprintf("Redis is %s (sgfleet config view --sources tells where that comes from); --redis URL overrides it.", redactURL(cfg.Redis.URL)),
+	return &cli.Error{
+		Code: exitError, Err: err,
+		Hint: fmt.Sprintf("Redis is %s (sgfleet config view --sources tells where that comes from); --redis URL overrides it.", redactURL(cfg.Redis.URL)),
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 	"github.com/sgfleet/sgfleet/fleet"
 	"github.com/sgfleet/sgfleet/opsexec"
@@ -125,7 +126,7 @@ func (h *hostDaemon) serve(ctx context.Context, cfg *fleet.Config, hup <-chan os
 	defer closeUnits()
 	var reloading atomic.Bool
 	d := &control.Daemon{
-		Config: cfg, Client: c, Identity: identity(), Version: buildVersion(),
+		Config: cfg, Client: c, Identity: identity(), Version: cli.Version(),
 		Exec: opsexec.OSExec, Tree: opsexec.OSTree{}, Units: units, GitEnv: gitEnv(cfg),
 		Journal:  opsexec.JournalLines(opsexec.OSExec, journalLines),
 		Services: h.services, Log: h.log, Metrics: h.metrics, Starts: &h.starts,
@@ -147,7 +148,7 @@ func (h *hostDaemon) serve(ctx context.Context, cfg *fleet.Config, hup <-chan os
 	defer stopMetrics()
 
 	ended := make(chan error, 1)
-	h.log.Info("starting", "version", buildVersion(), "host", cfg.Host, "redis", redactURL(cfg.Redis.URL), "mode", cfg.Mode, "pid", os.Getpid())
+	h.log.Info("starting", "version", cli.Version(), "host", cfg.Host, "redis", redactURL(cfg.Redis.URL), "mode", cfg.Mode, "pid", os.Getpid())
 	go func() { ended <- d.Run(ctx) }()
 	var next *fleet.Config
 	var idle <-chan struct{}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 	"github.com/sgfleet/sgfleet/fleet"
 	"github.com/sgfleet/sgfleet/opsexec"
@@ -234,7 +235,7 @@ func (d *doctor) report() error {
 		}
 	}
 	if failed > 0 {
-		return &codeError{code: exitError}
+		return &cli.Error{Code: exitError}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 )
 
@@ -34,25 +35,8 @@ const (
 `
 )
 
-// codeError is an error with its exit code and, when there is one, the next
-// thing to do. An err of nil exits silently: everything has been said.
-type codeError struct {
-	code int
-	err  error
-	hint string
-}
-
-func (e *codeError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e *codeError) Unwrap() error { return e.err }
-
 func usagef(format string, args ...any) error {
-	return &codeError{code: exitUsage, err: fmt.Errorf(format, args...)}
+	return &cli.Error{Code: exitUsage, Err: fmt.Errorf(format, args...)}
 }
 
 // hungUp reports whether err says that nobody reads our output any more, as
@@ -67,17 +51,17 @@ func (a *app) exit(err error) int {
 	if err == nil || hungUp(err) {
 		return exitOK
 	}
-	ce := &codeError{code: exitError, err: err}
+	ce := &cli.Error{Code: exitError, Err: err}
 	if unsent := (*control.NotSentError)(nil); errors.As(err, &unsent) {
-		ce.code = unsent.Code
+		ce.Code = unsent.Code
 	}
-	if errors.As(err, &ce) && ce.err == nil {
-		return ce.code
+	if errors.As(err, &ce) && ce.Err == nil {
+		return ce.Code
 	}
 	msg := strings.TrimRight(err.Error(), "\n")
 	fmt.Fprintf(a.stderr, "%s %s\n", a.paint(a.stderr, red, "sgfleet:"), msg)
-	if ce.hint != "" {
-		fmt.Fprintf(a.stderr, "%s\n", ce.hint)
+	if ce.Hint != "" {
+		fmt.Fprintf(a.stderr, "%s\n", ce.Hint)
 	}
-	return ce.code
+	return ce.Code
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
@@ -22,7 +23,7 @@ heartbeats is refused.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, s := range args {
 				if _, err := fleet.ParseInstance(s); err != nil {
-					return &codeError{code: exitUsage, err: err}
+					return &cli.Error{Code: exitUsage, Err: err}
 				}
 			}
 			cfg, c, err := a.loadAndConnect()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 	"github.com/sgfleet/sgfleet/fleet"
 )
@@ -77,7 +78,7 @@ func (a *app) newLiveView(mode, title string, instances []control.Expected) *liv
 		return nil
 	}
 	v := &liveView{
-		a: a, w: a.stderr, title: title, tty: mode == progressTTY || mode == progressAuto && isTerminal(a.stderr),
+		a: a, w: a.stderr, title: title, tty: mode == progressTTY || mode == progressAuto && cli.IsTerminal(a.stderr),
 		started: time.Now(), index: map[string]*cell{},
 	}
 	byService := map[string]*liveRow{}
@@ -209,7 +210,7 @@ const maxNotes = 5
 
 func (v *liveView) draw() {
 	v.mu.Lock()
-	lines := v.lines(size(v.w))
+	lines := v.lines(cli.Size(v.w))
 	back := v.drawn
 	v.drawn = len(lines)
 	v.mu.Unlock()

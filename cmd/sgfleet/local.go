@@ -12,6 +12,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/journal"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 	"github.com/sgfleet/sgfleet/fleet"
 	"github.com/sgfleet/sgfleet/opsexec"
@@ -52,9 +53,9 @@ func (a *app) localOp(ctx context.Context, o opCmd, target string, f opFlags) er
 	}
 	for _, s := range services {
 		if s.ControlledBy != fleet.ByHost {
-			return &codeError{
-				code: exitRefused, err: fmt.Errorf("%s is controlled by %s, not by this host: nothing was done", s.Instance, s.ControlledBy),
-				hint: fmt.Sprintf("Leave it out: sgfleet %s '%s,!%s' --local", o.name, target, s.Instance.Service),
+			return &cli.Error{
+				Code: exitRefused, Err: fmt.Errorf("%s is controlled by %s, not by this host: nothing was done", s.Instance, s.ControlledBy),
+				Hint: fmt.Sprintf("Leave it out: sgfleet %s '%s,!%s' --local", o.name, target, s.Instance.Service),
 			}
 		}
 	}
@@ -223,9 +224,9 @@ func restartCode(s opsexec.RestartStatus) error {
 	case control.ClassOK:
 		return nil
 	case control.ClassUnfinished:
-		return &codeError{code: control.ExitSilent}
+		return &cli.Error{Code: control.ExitSilent}
 	}
-	return &codeError{code: control.ExitFailed}
+	return &cli.Error{Code: control.ExitFailed}
 }
 
 // journalise leaves a record of what was done past Redis and its history.
@@ -280,7 +281,7 @@ func (a *app) printLocal(op, target string, results []localResult) error {
 		}
 	}
 	if code != exitOK {
-		return &codeError{code: code}
+		return &cli.Error{Code: code}
 	}
 	return nil
 }

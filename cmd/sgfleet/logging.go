@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 )
 
 var logFormats = []string{"auto", "text", "json", "journal"}
@@ -18,7 +20,7 @@ var logFormats = []string{"auto", "text", "json", "journal"}
 // text elsewhere.
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	if !slices.Contains(logFormats, format) {
-		return nil, usagef("unknown --log-format %q: want %s%s", format, strings.Join(logFormats, ", "), didYouMean(format, logFormats))
+		return nil, usagef("unknown --log-format %q: want %s%s", format, strings.Join(logFormats, ", "), cli.DidYouMean(format, logFormats))
 	}
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/fleet"
 	"github.com/sgfleet/sgfleet/opsexec"
 )
@@ -102,15 +103,15 @@ func logsError(err error, services []fleet.LocalService, host string) error {
 	of := fmt.Sprintf("%s: %%w (%s)", host, joinUnits(services))
 	switch {
 	case errors.Is(err, context.Canceled):
-		return &codeError{code: exitInterrupt}
+		return &cli.Error{Code: exitInterrupt}
 	case errors.Is(err, exec.ErrNotFound):
-		return &codeError{code: exitError, err: err, hint: "There is no systemd journal on this machine; --host HOST reads another's over ssh."}
+		return &cli.Error{Code: exitError, Err: err, Hint: "There is no systemd journal on this machine; --host HOST reads another's over ssh."}
 	case errors.Is(err, opsexec.ErrNoJournal):
-		return &codeError{code: exitError, err: fmt.Errorf("%s: %w", host, err), hint: "Is systemd-journald running there? " + access}
+		return &cli.Error{Code: exitError, Err: fmt.Errorf("%s: %w", host, err), Hint: "Is systemd-journald running there? " + access}
 	case errors.Is(err, opsexec.ErrPartJournal):
-		return &codeError{code: exitError, err: fmt.Errorf(of, err), hint: access}
+		return &cli.Error{Code: exitError, Err: fmt.Errorf(of, err), Hint: access}
 	case errors.Is(err, opsexec.ErrNoEntries):
-		return &codeError{code: exitNobody, err: fmt.Errorf(of, err), hint: "'systemctl status UNIT' there tells whether it has such a unit; units come from this config ('sgfleet units')."}
+		return &cli.Error{Code: exitNobody, Err: fmt.Errorf(of, err), Hint: "'systemctl status UNIT' there tells whether it has such a unit; units come from this config ('sgfleet units')."}
 	}
 	return err
 }

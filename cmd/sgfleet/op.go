@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 	"github.com/sgfleet/sgfleet/fleet"
 )
@@ -45,14 +46,14 @@ func (a *app) opCmd(o opCmd) *cobra.Command {
 			target := strings.Join(args, "")
 			switch {
 			case len(args) == 0 && f.retry == "":
-				return &codeError{
-					code: exitUsage, err: fmt.Errorf("%s %s wants a TARGET: all, a tier, a service, service@host, host:NAME", cmd.Root().Name(), o.name),
-					hint: fmt.Sprintf("Run 'sgfleet %s --help' for examples.", o.name),
+				return &cli.Error{
+					Code: exitUsage, Err: fmt.Errorf("%s %s wants a TARGET: all, a tier, a service, service@host, host:NAME", cmd.Root().Name(), o.name),
+					Hint: fmt.Sprintf("Run 'sgfleet %s --help' for examples.", o.name),
 				}
 			case len(args) > 0 && f.retry != "":
 				return usagef("--retry takes its target from the earlier op: leave out %q", target)
 			case !slices.Contains(progressModes, f.progress):
-				return usagef("unknown --progress %q: want %s%s", f.progress, strings.Join(progressModes, ", "), didYouMean(f.progress, progressModes))
+				return usagef("unknown --progress %q: want %s%s", f.progress, strings.Join(progressModes, ", "), cli.DidYouMean(f.progress, progressModes))
 			}
 			if f.local {
 				return a.localOp(cmd.Context(), o, target, f)
@@ -141,7 +142,7 @@ func (a *app) notSent(cfg *fleet.Config, err error) error {
 	case exitError:
 		return a.redisError(cfg, err)
 	case exitNobody:
-		return &codeError{code: exitNobody, err: err, hint: "'sgfleet services' lists who is there."}
+		return &cli.Error{Code: exitNobody, Err: err, Hint: "'sgfleet services' lists who is there."}
 	}
 	return err
 }
@@ -184,7 +185,7 @@ func (a *app) outcome(r *control.Report, err error) error {
 			fmt.Fprintf(a.stderr, "The gateways were told: %s.\n", r.Release)
 		}
 		fmt.Fprintf(a.stderr, "Look again:    sgfleet services\nSend it again to those that did not succeed:\n  sgfleet %s --retry %s\n", r.Op, r.ID)
-		return &codeError{code: exitInterrupt}
+		return &cli.Error{Code: exitInterrupt}
 	}
 	if err != nil {
 		return err
@@ -197,7 +198,7 @@ func (a *app) outcome(r *control.Report, err error) error {
 		fmt.Fprintf(a.stderr, "Again, to %s: sgfleet %s --retry %s\n", those, r.Op, r.ID)
 	}
 	if code := r.ExitCode(); code != exitOK {
-		return &codeError{code: code}
+		return &cli.Error{Code: code}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 )
 
@@ -14,15 +15,15 @@ import (
 func (a *app) retry(ctx context.Context, d *control.Dispatcher, req *control.Request, id string) error {
 	past, err := d.FindOp(ctx, id)
 	if errors.Is(err, control.ErrNoOp) {
-		return &codeError{code: exitNobody, err: err, hint: "The id stands at the end of each report: [op 01J…]."}
+		return &cli.Error{Code: exitNobody, Err: err, Hint: "The id stands at the end of each report: [op 01J…]."}
 	}
 	if err != nil {
 		return a.redisError(d.Config, err)
 	}
 	if past.Op != req.Op {
-		return &codeError{
-			code: exitUsage, err: fmt.Errorf("op %s was a %s of %s, not a %s", id, past.Op, past.Target, req.Op),
-			hint: fmt.Sprintf("sgfleet %s --retry %s", past.Op, id),
+		return &cli.Error{
+			Code: exitUsage, Err: fmt.Errorf("op %s was a %s of %s, not a %s", id, past.Op, past.Target, req.Op),
+			Hint: fmt.Sprintf("sgfleet %s --retry %s", past.Op, id),
 		}
 	}
 	req.Target, req.TraceID = past.Target, id
@@ -48,7 +49,7 @@ func (a *app) retry(ctx context.Context, d *control.Dispatcher, req *control.Req
 	}
 	req.Only = slices.DeleteFunc(slices.Clone(known), func(i string) bool { return did[i] })
 	if len(req.Only) == 0 {
-		return &codeError{code: exitNobody, err: fmt.Errorf("op %s succeeded everywhere: there is nothing to send again", id)}
+		return &cli.Error{Code: exitNobody, Err: fmt.Errorf("op %s succeeded everywhere: there is nothing to send again", id)}
 	}
 	return nil
 }

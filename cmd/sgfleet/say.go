@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 	"github.com/sgfleet/sgfleet/fleet"
 	"github.com/sgfleet/sgfleet/opsexec"
@@ -40,9 +41,9 @@ func (a *app) say(ctx context.Context, text, by string) error {
 	cmd, err := control.ParseText(text, cfg)
 	switch {
 	case errors.Is(err, control.ErrNotCommand):
-		return &codeError{code: exitNoCommand}
+		return &cli.Error{Code: exitNoCommand}
 	case err != nil:
-		return &codeError{code: exitNoCommand, err: err}
+		return &cli.Error{Code: exitNoCommand, Err: err}
 	case cmd.LocalUnit != "":
 		return a.sayRestart(ctx, cmd.LocalUnit)
 	}

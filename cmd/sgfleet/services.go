@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 	"github.com/sgfleet/sgfleet/fleet"
 )
@@ -65,8 +66,8 @@ func (a *app) services(ctx context.Context, args []string, f servicesFlags) erro
 	}
 	a.warn(r.notes...)
 	cols := 0
-	if isTerminal(a.stdout) {
-		cols, _ = size(a.stdout)
+	if cli.IsTerminal(a.stdout) {
+		cols, _ = cli.Size(a.stdout)
 	}
 	return a.printRoster(r, a.stdout, cols)
 }
@@ -86,9 +87,9 @@ func (a *app) roster(ctx context.Context, cfg *fleet.Config, c *control.Client, 
 		return r, err
 	}
 	if len(r.Beats) == 0 {
-		return r, &codeError{
-			code: exitNobody, err: fmt.Errorf("no instance is known: no daemon has sent a heartbeat"),
-			hint: "Start one with 'sgfleet daemon', and see that both use the same Redis and key_prefix ('sgfleet config view --sources redis key_prefix').",
+		return r, &cli.Error{
+			Code: exitNobody, Err: fmt.Errorf("no instance is known: no daemon has sent a heartbeat"),
+			Hint: "Start one with 'sgfleet daemon', and see that both use the same Redis and key_prefix ('sgfleet config view --sources redis key_prefix').",
 		}
 	}
 	selected := func(fleet.Member) bool { return true }

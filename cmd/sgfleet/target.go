@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
@@ -14,13 +15,13 @@ func checkedTarget(s string, cfg *fleet.Config, reg fleet.Registry) (fleet.Targe
 	members := reg.Members()
 	t, err := fleet.ParseTarget(s, cfg, members...)
 	if err != nil {
-		return t, &codeError{code: exitUsage, err: err}
+		return t, &cli.Error{Code: exitUsage, Err: err}
 	}
 	if err := t.Check(members); err != nil {
 		if errors.Is(err, fleet.ErrNoMatch) {
-			return t, &codeError{code: exitNobody, err: err, hint: "'sgfleet services' lists who is there."}
+			return t, &cli.Error{Code: exitNobody, Err: err, Hint: "'sgfleet services' lists who is there."}
 		}
-		return t, &codeError{code: exitUsage, err: err}
+		return t, &cli.Error{Code: exitUsage, Err: err}
 	}
 	return t, nil
 }
@@ -38,7 +39,7 @@ func localServices(cfg *fleet.Config, host, target string) ([]fleet.LocalService
 	}
 	t, err := fleet.ParseTarget(target, cfg, members...)
 	if err != nil {
-		return nil, t, &codeError{code: exitUsage, err: err}
+		return nil, t, &cli.Error{Code: exitUsage, Err: err}
 	}
 	var out []fleet.LocalService
 	for _, s := range all {
@@ -47,9 +48,9 @@ func localServices(cfg *fleet.Config, host, target string) ([]fleet.LocalService
 		}
 	}
 	if len(out) == 0 {
-		return nil, t, &codeError{
-			code: exitNobody, err: fmt.Errorf("target %q: nothing of it runs on %s", target, host),
-			hint: "'sgfleet units --here' lists what this host's config says.",
+		return nil, t, &cli.Error{
+			Code: exitNobody, Err: fmt.Errorf("target %q: nothing of it runs on %s", target, host),
+			Hint: "'sgfleet units --here' lists what this host's config says.",
 		}
 	}
 	return out, t, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 	"github.com/sgfleet/sgfleet/fleet"
 )
@@ -21,14 +22,14 @@ func (a *app) watchRoster(ctx context.Context, cfg *fleet.Config, c *control.Cli
 	for {
 		r, err := a.roster(ctx, cfg, c, args, f.behind)
 		if ctx.Err() != nil {
-			return &codeError{code: exitInterrupt}
+			return &cli.Error{Code: exitInterrupt}
 		}
 		if err := a.showRoster(r, err); err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return &codeError{code: exitInterrupt}
+			return &cli.Error{Code: exitInterrupt}
 		case <-tick.C:
 		}
 	}
@@ -37,7 +38,7 @@ func (a *app) watchRoster(ctx context.Context, cfg *fleet.Config, c *control.Cli
 // showRoster writes one page of --watch. An error is a page, too: Redis may
 // come back, and a service appear.
 func (a *app) showRoster(r rosterView, err error) error {
-	if !isTerminal(a.stdout) || a.flags.output != "text" && a.flags.output != "wide" {
+	if !cli.IsTerminal(a.stdout) || a.flags.output != "text" && a.flags.output != "wide" {
 		if err != nil {
 			a.warn(err.Error())
 			return nil
@@ -47,12 +48,12 @@ func (a *app) showRoster(r rosterView, err error) error {
 	}
 	var page strings.Builder
 	page.WriteString("\x1b[H\x1b[2J")
-	cols, rows := size(a.stdout)
+	cols, rows := cli.Size(a.stdout)
 	switch {
 	case err != nil:
 		fmt.Fprintf(&page, "%s  %v\n", time.Now().Format(time.TimeOnly), err)
-		if ce := (*codeError)(nil); errors.As(err, &ce) && ce.hint != "" {
-			fmt.Fprintln(&page, ce.hint)
+		if ce := (*cli.Error)(nil); errors.As(err, &ce) && ce.Hint != "" {
+			fmt.Fprintln(&page, ce.Hint)
 		}
 	case a.flags.output == "wide":
 		if err := a.printRoster(r, &page, 0); err != nil {

@@ -4,14 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
-	"github.com/sgfleet/sgfleet/fleet"
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/sim"
 )
 
@@ -50,29 +46,13 @@ that was down" hold in every run.`,
   sgsim run scenarios/gateway-last.yaml --seed 7 --timeline
   sgfleet services -o json > fleet.json && sgsim rehearse --from fleet.json restart web`,
 		SilenceUsage: true, SilenceErrors: true,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			var names []string
-			for _, sub := range cmd.Commands() {
-				if sub.IsAvailableCommand() {
-					names = append(names, sub.Name())
-				}
-			}
-			return usagef("unknown command %q%s\nRun 'sgsim --help' for the list.", args[0], hint(args[0], names))
-		},
+		Args:              cobra.ArbitraryArgs,
+		RunE:              cli.Group(sim.ExitUsage, nil),
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		var names []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
-		_, name, _ := strings.Cut(err.Error(), "unknown flag: ")
-		return usagef("%w%s\nRun '%s --help' for the flags.", err, hint(name, names), cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(cli.FlagError(sim.ExitUsage))
 	root.PersistentFlags().StringVar(&a.color, "color", "auto", "auto, always or never; NO_COLOR is honoured")
 	for _, build := range commands {
 		root.AddCommand(build(a))
@@ -81,24 +61,9 @@ that was down" hold in every run.`,
 	return root
 }
 
-// codeError is an error with its exit code; one without err has been printed.
-type codeError struct {
-	code int
-	err  error
-}
-
-func (e *codeError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e *codeError) Unwrap() error { return e.err }
-
 // usagef is a mistake on the command line: nothing was run.
 func usagef(format string, args ...any) error {
-	return &codeError{sim.ExitUsage, fmt.Errorf(format, args...)}
+	return &cli.Error{Code: sim.ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
 // done ends the program with code; what there is to say has been printed.
@@ -106,7 +71,7 @@ func done(code int) error {
 	if code == sim.ExitPass {
 		return nil
 	}
-	return &codeError{code: code}
+	return &cli.Error{Code: code}
 }
 
 // exit prints err, if any, and returns the exit code.
@@ -115,52 +80,23 @@ func (a *app) exit(err error) int {
 		return sim.ExitPass
 	}
 	var file *sim.FileError
-	var ce *codeError
+	var ce *cli.Error
 	switch {
 	case errors.As(err, &file):
 		fmt.Fprintln(a.stderr, err)
 		fmt.Fprintln(a.stderr, "nothing was run")
 		return sim.ExitUsage
 	case errors.As(err, &ce):
-		if ce.err != nil {
-			fmt.Fprintf(a.stderr, "sgsim: %v\n", ce.err)
+		if ce.Err != nil {
+			fmt.Fprintf(a.stderr, "sgsim: %v\n", ce.Err)
 		}
-		return ce.code
+		if ce.Hint != "" {
+			fmt.Fprintln(a.stderr, ce.Hint)
+		}
+		return ce.Code
 	}
 	fmt.Fprintf(a.stderr, "sgsim: %v\n", err)
 	return sim.ExitInternal
 }
 
-func hint(word string, known []string) string {
-	if n := fleet.Nearest(word, known); word != "" && n != "" {
-		return "; did you mean " + n + "?"
-	}
-	return ""
-}
-
-// colour decides by --color, then NO_COLOR and TERM=dumb, and last whether w is
-// a terminal.
-func (a *app) colour(w io.Writer) bool {
-	switch {
-	case a.color == "always":
-		return true
-	case a.color == "never", os.Getenv("NO_COLOR") != "", os.Getenv("TERM") == "dumb":
-		return false
-	}
-	return isTerminal(w)
-}
-
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// columns is how wide the terminal w is, 80 when it does not say.
-func columns(w any) int {
-	if f, ok := w.(*os.File); ok {
-		if cols, _, err := term.GetSize(int(f.Fd())); err == nil && cols > 0 {
-			return cols
-		}
-	}
-	return 80
-}
+func (a *app) colour(w io.Writer) bool { return cli.Colour(w, a.color) }

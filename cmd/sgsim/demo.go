@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/sim"
 )
 
@@ -26,8 +27,8 @@ at the end it is checked against what really happened to each fake unit.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out = a.stdout
-			o.TTY = a.colour(a.stdout) && isTerminal(a.stdout)
-			o.Width = func() int { return columns(a.stdout) }
+			o.TTY = a.colour(a.stdout) && cli.IsTerminal(a.stdout)
+			o.Width = func() int { cols, _ := cli.Size(a.stdout); return cols }
 			if !cmd.Flags().Changed("seed") {
 				o.Seed = 1
 			}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/sim"
 )
 
@@ -65,7 +66,7 @@ func (a *app) list() *cobra.Command {
 					fmt.Fprintf(w, "%s\t%s\n", x[0], x[1])
 				}
 			default:
-				return usagef("cannot list %q%s", what, hint(what, []string{"scenarios", "actions", "invariants", "expectations", "conditions", "chaos", "metrics"}))
+				return usagef("cannot list %q%s", what, cli.DidYouMean(what, []string{"scenarios", "actions", "invariants", "expectations", "conditions", "chaos", "metrics"}))
 			}
 			return nil
 		},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 )
 
 // progressLine is one line on stderr that says how far a long run has come: redrawn
@@ -20,7 +22,7 @@ type progressLine struct {
 }
 
 func (a *app) newProgress(mode, what string, total int) *progressLine {
-	p := &progressLine{w: a.stderr, tty: isTerminal(a.stderr) && mode == "auto", what: what, total: total, began: time.Now(), shown: time.Now()}
+	p := &progressLine{w: a.stderr, tty: cli.IsTerminal(a.stderr) && mode == "auto", what: what, total: total, began: time.Now(), shown: time.Now()}
 	if mode == "none" {
 		p.w = io.Discard
 	}

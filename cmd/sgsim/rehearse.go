@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/sim"
 )
 
@@ -43,7 +44,7 @@ as it is.`,
 				return usagef("rehearse wants an op and a target, such as: restart web")
 			}
 			if ops := []string{"restart", "pull", "update"}; !slices.Contains(ops, args[0]) {
-				return usagef("cannot rehearse %q: want restart, pull or update%s", args[0], hint(args[0], ops))
+				return usagef("cannot rehearse %q: want restart, pull or update%s", args[0], cli.DidYouMean(args[0], ops))
 			}
 			return nil
 		},

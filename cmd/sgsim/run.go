@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/sim"
 )
 
@@ -78,7 +79,7 @@ it, and the one line that repeats it. Nothing is run when a file has a mistake.`
 
 func (f *runFlags) check() error {
 	if !slices.Contains([]string{"text", "json", "jsonl", "github"}, f.output) {
-		return usagef("unknown output format %q: want text, json, jsonl or github%s", f.output, hint(f.output, []string{"text", "json", "jsonl", "github"}))
+		return usagef("unknown output format %q: want text, json, jsonl or github%s", f.output, cli.DidYouMean(f.output, []string{"text", "json", "jsonl", "github"}))
 	}
 	if f.realTime != (f.redis != "") {
 		return usagef("--real-time and --redis go together: virtual time needs no server, and real time needs one")
