@@ -46,7 +46,7 @@ type Dispatcher struct {
 // short (ctx ended) or that send failed; what became of each instance is in
 // the Report, not in the error ([Report.Err] has it).
 //
-// send may be nil. It gets texts of at most [MaxMessage] bytes, and is called
+// send may be nil. It gets texts of at most [fleet.MaxChat] bytes, and is called
 // by this goroutine only.
 func (d *Dispatcher) Dispatch(ctx context.Context, req Request, send func(ctx context.Context, text string) error) (*Report, error) {
 	if send == nil {

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/hashicorp/go-multierror"
+
+	"github.com/sgfleet/sgfleet/fleet"
 )
 
 func sampleReport() *Report {
@@ -65,7 +67,7 @@ func TestReportTextIsChunked(t *testing.T) {
 	r.finish()
 	all := strings.Join(r.Text(), "\n")
 	for i, m := range r.Text() {
-		if len(m) > MaxMessage || m == "" || !utf8.ValidString(m) {
+		if len(m) > fleet.MaxChat || m == "" || !utf8.ValidString(m) {
 			t.Errorf("message %d has %d bytes, valid %v", i, len(m), utf8.ValidString(m))
 		}
 	}

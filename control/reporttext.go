@@ -10,15 +10,11 @@ import (
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
-// MaxMessage is the length limit of one message, in bytes: chats cut or refuse
-// a message of more than 2,000 characters.
-const MaxMessage = 1900
-
 // maxNamed bounds how many instances the summary's sentence names for each
 // class.
 const maxNamed = 3
 
-// Text renders the report as messages of at most [MaxMessage] bytes: trouble
+// Text renders the report as messages of at most [fleet.MaxChat] bytes: trouble
 // first, identical answers folded into one line, and last one sentence.
 func (r *Report) Text() []string {
 	var lines []string
@@ -31,7 +27,7 @@ func (r *Report) Text() []string {
 	for _, n := range r.Notes {
 		lines = append(lines, "note: "+n)
 	}
-	return chunk(append(lines, r.Summary))
+	return fleet.ChatMessages(append(lines, r.Summary))
 }
 
 // answers are the instances that answered the same.
@@ -153,35 +149,5 @@ func countTexts(texts []string) []string {
 			out[i] = fmt.Sprintf("%s (%d)", t, n)
 		}
 	}
-	return out
-}
-
-// chunk joins lines into messages of at most MaxMessage bytes. Only a line
-// that is longer than that by itself is broken.
-func chunk(lines []string) []string {
-	var out []string
-	var b strings.Builder
-	flush := func() {
-		if b.Len() > 0 {
-			out = append(out, b.String())
-			b.Reset()
-		}
-	}
-	for _, line := range lines {
-		for len(line) > MaxMessage {
-			flush()
-			head := clip(line, MaxMessage-len("…"))
-			out = append(out, head)
-			line = "…" + line[len(head)-len("…"):]
-		}
-		if b.Len()+1+len(line) > MaxMessage {
-			flush()
-		}
-		if b.Len() > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(line)
-	}
-	flush()
 	return out
 }

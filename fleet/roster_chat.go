@@ -8,19 +8,19 @@ import (
 	"strings"
 )
 
-// MaxChat is the most characters that one message to a chat may have; the
+// MaxChat is the most bytes that one message to a chat may have; the
 // chats that the original system speaks to cut at 2,000.
 const MaxChat = 1900
 
 // FormatServiceRoster renders the fleet for a chat, as messages of at most
-// [MaxChat] characters: a line that counts, then each trouble by name, then
+// [MaxChat] bytes: a line that counts, then each trouble by name, then
 // what is well, tier by tier and folded. A host daemon is mentioned when it is
 // in trouble and does not count as an instance. A nil config means the original's
 // tiers.
 func FormatServiceRoster(r Registry, cfg *Config) []string {
 	r.Beats = slices.Clone(r.Beats)
 	r.Arrange(cfg)
-	return chunk(rosterLines(r, r.Entries()))
+	return ChatMessages(rosterLines(r, r.Entries()))
 }
 
 func rosterLines(r Registry, entries []Entry) []string {
@@ -155,9 +155,9 @@ func rosterTail(r Registry) []string {
 	return lines
 }
 
-// chunk packs lines into as few messages as fit. A line that is too long for
-// one message goes on in the next.
-func chunk(lines []string) []string {
+// ChatMessages packs lines into as few messages of at most [MaxChat] bytes as
+// fit. A line that is too long for one message goes on in the next.
+func ChatMessages(lines []string) []string {
 	var out []string
 	var b strings.Builder
 	flush := func() {

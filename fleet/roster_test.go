@@ -178,10 +178,10 @@ func TestChatRosterProperties(t *testing.T) {
 	})
 }
 
-func TestChunk(t *testing.T) {
+func TestChatMessages(t *testing.T) {
 	long := strings.Repeat("word ", 1000)
 	unbroken := strings.Repeat("ü", 3000)
-	got := chunk([]string{"a", "b", long, "c", unbroken, strings.Repeat("x", MaxChat)})
+	got := ChatMessages([]string{"a", "b", long, "c", unbroken, strings.Repeat("x", MaxChat)})
 	joined := strings.ReplaceAll(strings.Join(got, ""), "\n", "")
 	if want := "ab" + long + "c" + unbroken + strings.Repeat("x", MaxChat); joined != want {
 		t.Errorf("chunks lose text: %d bytes, want %d", len(joined), len(want))
@@ -194,7 +194,7 @@ func TestChunk(t *testing.T) {
 	if got[0] != "a\nb" || len(got) != 9 {
 		t.Errorf("%d chunks, the first %q", len(got), got[0])
 	}
-	if got := chunk(nil); got != nil {
-		t.Errorf("chunk(nil) = %q", got)
+	if got := ChatMessages(nil); got != nil {
+		t.Errorf("ChatMessages(nil) = %q", got)
 	}
 }
