@@ -258,7 +258,12 @@ func (t Target) checkNames(cfg *Config, members []Member) error {
 		if slices.ContainsFunc(known, func(k string) bool { return glob(tm.service, k) }) {
 			continue
 		}
-		return fmt.Errorf("no %s is called %q%s", what, tm.service, hint(tm.service, append(known, TargetAll)))
+		said := hint(tm.service, append(known, TargetAll))
+		isHost := func(m Member) bool { return glob(tm.service, m.Host) }
+		if tm.kind == termWord && slices.ContainsFunc(members, isHost) {
+			said = " (the host is host:" + tm.service + ")"
+		}
+		return fmt.Errorf("no %s is called %q%s", what, tm.service, said)
 	}
 	return nil
 }

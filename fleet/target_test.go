@@ -136,6 +136,14 @@ func TestTargetErrors(t *testing.T) {
 	}
 }
 
+// A host that is named like a service would be is what was meant.
+func TestTargetHostWord(t *testing.T) {
+	_, err := ParseTarget("all,!h9", Default(), Member{Instance{"web", "h9", 0}, "web"})
+	if want := `no tier or service is called "h9" (the host is host:h9)`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 // What only the registry knows is as good a name as what the config knows.
 func TestTargetNamesOfMembers(t *testing.T) {
 	extra := Member{Instance{"batch", "h9", 0}, "offline"}

@@ -70,7 +70,7 @@ func (a *app) logs(ctx context.Context, target string, f logsFlags) error {
 	}
 	services, _, err := localServices(cfg, host, target)
 	if err != nil {
-		return err
+		return elsewhere(err, target, host)
 	}
 	q := opsexec.JournalQuery{Lines: f.lines, Follow: f.follow, Host: f.host}
 	instances := map[string]string{}
@@ -95,6 +95,16 @@ func (a *app) logs(ctx context.Context, target string, f logsFlags) error {
 		}
 	}
 	return logsError(err, services, host)
+}
+
+// elsewhere adds to the error of a target that names an instance of another
+// host how to read that one's journal.
+func elsewhere(err error, target, host string) error {
+	i, notOne := fleet.ParseInstance(target)
+	if ce := (*cli.Error)(nil); notOne == nil && i.Host != host && errors.As(err, &ce) && ce.Code == exitNobody {
+		ce.Hint = fmt.Sprintf("Its journal is on its host: sgfleet logs %s --host %s", target, i.Host)
+	}
+	return err
 }
 
 // logsError says what to do about a journal that told nothing.
