@@ -22,7 +22,7 @@ func (a *app) completionCmd() *cobra.Command {
 		Example: `  source <(sgfleet completion bash)
   sgfleet completion zsh > "${fpath[1]}/_sgfleet"
   sgfleet completion fish > ~/.config/fish/completions/sgfleet.fish`,
-		Args: exactArgs("SHELL"), ValidArgs: shells,
+		Args: exactArgs("SHELL (" + strings.Join(shells, ", ") + ")"), ValidArgs: shells,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
 			switch args[0] {
