@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -52,6 +53,21 @@ func (n *realNetwork) dial(ctx context.Context, inc *incarnation) (net.Conn, err
 	}
 	p.host.applyHolds(c)
 	return c, nil
+}
+
+// CheckServer reports why runs in real time cannot use the server at url.
+func CheckServer(ctx context.Context, url string) error {
+	opts, err := redis.ParseURL(url)
+	if err != nil {
+		return err
+	}
+	opts.MaxRetries, opts.DialerRetries = -1, 1
+	c := redis.NewClient(opts)
+	defer c.Close()
+	if err := c.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("no answer from %s: %w", opts.Addr, err)
+	}
+	return nil
 }
 
 // keysLeft lists the run's keys.

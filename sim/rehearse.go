@@ -186,10 +186,14 @@ func (o RehearseOptions) mistake(err error) error {
 	}
 	var lines []string
 	for _, p := range file.Problems {
+		line, twin := strings.CutPrefix(p.Message, "fleet.twin: ")
 		if p.Warning {
 			continue
 		}
-		line := strings.TrimPrefix(strings.TrimPrefix(p.Message, "fleet.twin: "), "timeline[0]: ")
+		if twin { // what is said of the target follows from it
+			return errors.New(line)
+		}
+		line = strings.TrimPrefix(line, "timeline[0]: ")
 		if p.Hint != "" {
 			line += " (" + p.Hint + ")"
 		}

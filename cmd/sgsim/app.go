@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/sim"
@@ -55,10 +57,38 @@ that was down" hold in every run.`,
 	root.SetFlagErrorFunc(cli.FlagError(sim.ExitUsage))
 	root.PersistentFlags().StringVar(&a.color, "color", "auto", "auto, always or never; NO_COLOR is honoured")
 	for _, build := range commands {
-		root.AddCommand(build(a))
+		root.AddCommand(checked(build(a)))
 	}
 	root.SetUsageTemplate(root.UsageTemplate() + "{{if not .HasParent}}\n" + exitCodesTable + "{{end}}")
 	return root
+}
+
+// checked makes wrong arguments of cmd, and numbers below zero, mistakes on the
+// command line.
+func checked(cmd *cobra.Command) *cobra.Command {
+	args := cmd.Args
+	if args == nil {
+		args = cobra.ArbitraryArgs
+	}
+	cmd.Args = func(c *cobra.Command, given []string) error {
+		var below error
+		c.Flags().Visit(func(f *pflag.Flag) {
+			isSeed := f.Name == "seed" || f.Name == "from"
+			if f.Value.Type() != "string" && !isSeed && strings.HasPrefix(f.Value.String(), "-") {
+				below = usagef("--%s %s: want no less than 0", f.Name, f.Value)
+			}
+		})
+		if below != nil {
+			return below
+		}
+		err := args(c, given)
+		var ce *cli.Error
+		if err == nil || errors.As(err, &ce) {
+			return err
+		}
+		return &cli.Error{Code: sim.ExitUsage, Err: fmt.Errorf("%s: %w", c.Name(), err), Hint: fmt.Sprintf("Run '%s --help'.", c.CommandPath())}
+	}
+	return cmd
 }
 
 // usagef is a mistake on the command line: nothing was run.

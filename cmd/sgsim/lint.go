@@ -25,6 +25,9 @@ everything that is wrong with them at once. Without a path it reads ./scenarios.
 		Example: `  sgsim lint scenarios
   sgsim lint -o github scenarios/gateway-last.yaml`,
 		RunE: func(_ *cobra.Command, args []string) error {
+			if output != "text" && output != "github" {
+				return usagef("unknown output format %q: want text or github", output)
+			}
 			files, err := scenarioFiles(args)
 			if err != nil {
 				return err
@@ -79,6 +82,9 @@ func count(n int, what string) string {
 func scenarioFiles(paths []string) ([]string, error) {
 	if len(paths) == 0 {
 		paths = []string{"scenarios"}
+		if _, err := os.Stat(paths[0]); err != nil {
+			return nil, usagef("there is no directory scenarios here: name a scenario file, or a directory of them")
+		}
 	}
 	var out []string
 	for _, p := range paths {

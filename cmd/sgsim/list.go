@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sgfleet/sgfleet/cmd/internal/cli"
+	"github.com/sgfleet/sgfleet/fleet"
 	"github.com/sgfleet/sgfleet/sim"
 )
 
@@ -20,7 +20,7 @@ func (a *app) list() *cobra.Command {
   sgsim list actions          what a timeline can do
   sgsim list expectations`,
 		ValidArgs: []string{"scenarios", "actions", "invariants", "expectations", "conditions", "chaos", "metrics"},
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			what := "scenarios"
 			if len(args) > 0 {
 				what, args = args[0], args[1:]
@@ -66,7 +66,7 @@ func (a *app) list() *cobra.Command {
 					fmt.Fprintf(w, "%s\t%s\n", x[0], x[1])
 				}
 			default:
-				return usagef("cannot list %q%s", what, cli.DidYouMean(what, []string{"scenarios", "actions", "invariants", "expectations", "conditions", "chaos", "metrics"}))
+				return usagef("cannot list %q (%s)", what, fleet.DidYouMean(what, cmd.ValidArgs))
 			}
 			return nil
 		},

@@ -58,6 +58,12 @@ as it is.`,
 			if !slices.Contains([]string{"text", "json"}, output) {
 				return usagef("unknown output format %q: want text or json", output)
 			}
+			if o.Seeds < 1 {
+				return usagef("--seeds %d: want at least 1", o.Seeds)
+			}
+			if o.MinLive > 100 {
+				return usagef("--min-live %v: want a percentage, at most 100", o.MinLive)
+			}
 			o.Op, o.Target = args[0], args[1]
 			var p *progressLine
 			o.OnRun = func(variant string, n, total int) {

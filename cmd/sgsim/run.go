@@ -167,7 +167,12 @@ func (a *app) runScenarios(ctx context.Context, f *runFlags, paths []string) err
 		return err
 	}
 	if f.realTime {
-		list = a.realTimeOnly(list)
+		if list = a.realTimeOnly(list); len(list) == 0 {
+			return usagef("no scenario is left to run in real time")
+		}
+		if err := sim.CheckServer(ctx, f.redis); err != nil {
+			return usagef("--redis: %w", err)
+		}
 	}
 	text := &sim.TextReport{W: a.stdout, Color: a.colour(a.stdout), Verbose: f.verbose}
 	text.Events = func(o *sim.Outcome, seed int64) ([]sim.Event, error) {
