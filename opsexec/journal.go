@@ -118,26 +118,41 @@ func plain(s, also string) bool {
 // JournalLines reads with run what an invocation of a unit logged last, for
 // [RestartOptions.Journal]: at most n lines, each fit for chat. When the
 // journal cannot be read, the only line says so.
+//
+// journald takes what a process wrote from a stream of its own, on a busy host
+// after PID 1's "Main process exited". So while there is only PID 1's word,
+// JournalLines reads again, for up to journalPatience.
 func JournalLines(run Exec, n int) func(ctx context.Context, unit, invocation string) []string {
 	return func(ctx context.Context, unit, invocation string) []string {
 		argv, err := JournalQuery{Units: []string{unit}, Invocation: invocation, Lines: n}.argv("json")
 		if err != nil {
 			return []string{ChatLine(err.Error())}
 		}
-		res, err := run(ctx, Cmd{Argv: argv, Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}})
-		if err != nil {
-			return []string{ChatLine(fmt.Sprintf("reading the journal of %s: %v", unit, err))}
-		}
-		var lines []string
-		for line := range strings.Lines(res.Output) {
-			// Output is capped: what is not whole is left out.
-			if e, ok := parseJournal([]byte(line)); ok {
-				lines = append(lines, ChatLine(e.Identifier+": "+e.Message))
+		for waited := time.Duration(0); ; waited += journalPause {
+			res, err := run(ctx, Cmd{Argv: argv, Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}})
+			if err != nil {
+				return []string{ChatLine(fmt.Sprintf("reading the journal of %s: %v", unit, err))}
+			}
+			var lines []string
+			own := false
+			for line := range strings.Lines(res.Output) {
+				// Output is capped: what is not whole is left out.
+				if e, ok := parseJournal([]byte(line)); ok {
+					lines = append(lines, ChatLine(e.Identifier+": "+e.Message))
+					own = own || e.Identifier != "systemd"
+				}
+			}
+			if own || waited >= journalPatience || !pause(ctx, journalPause) {
+				return lines[max(0, len(lines)-n):]
 			}
 		}
-		return lines[max(0, len(lines)-n):]
 	}
 }
+
+const (
+	journalPause    = 100 * time.Millisecond
+	journalPatience = 500 * time.Millisecond
+)
 
 // Errors of a journal that tells nothing.
 var (

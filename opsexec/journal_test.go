@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -104,6 +105,29 @@ func TestJournalLines(t *testing.T) {
 	if !slices.Contains(argv, "--lines=2") || !slices.Contains(argv, "_SYSTEMD_INVOCATION_ID="+invocation) {
 		t.Errorf("ran %q", argv)
 	}
+
+	// What the process wrote reaches journald after PID 1's word of its end.
+	synctest.Test(t, func(t *testing.T) {
+		pid1 := `{"__CURSOR":"s=2","SYSLOG_IDENTIFIER":"systemd","MESSAGE":"Main process exited"}` + "\n"
+		late := `{"__CURSOR":"s=1","SYSLOG_IDENTIFIER":"web","MESSAGE":"no module named llama"}` + "\n"
+		reads := 0
+		run := func(context.Context, Cmd) (Result, error) {
+			if reads++; reads < 3 {
+				return Result{Output: pid1}, nil
+			}
+			return Result{Output: late + pid1}, nil
+		}
+		want := []string{"web: no module named llama", "systemd: Main process exited"}
+		if got := JournalLines(run, 8)(t.Context(), "web.service", invocation); !slices.Equal(got, want) || reads != 3 {
+			t.Errorf("after %d reads %q, want %q", reads, got, want)
+		}
+		// A process that wrote nothing is not waited for long.
+		start := time.Now()
+		run = func(context.Context, Cmd) (Result, error) { return Result{Output: pid1}, nil }
+		if got := JournalLines(run, 8)(t.Context(), "web.service", invocation); !slices.Equal(got, want[1:]) || time.Since(start) != journalPatience {
+			t.Errorf("after %v %q, want %q", time.Since(start), got, want[1:])
+		}
+	})
 
 	run = func(context.Context, Cmd) (Result, error) { return Result{}, errors.New("no such program") }
 	got = JournalLines(run, 2)(t.Context(), "web.service", invocation)
