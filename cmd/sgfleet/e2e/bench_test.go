@@ -3,7 +3,9 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -37,6 +39,46 @@ func TestIdleMemory(t *testing.T) {
 	status := r.proc(pid, "status")
 	fmt.Printf("idle daemon, 5 services: %.1f MB resident (of it %.1f MB the binary's own pages), %.2f %% of a core over %v; binary %.1f MB\n",
 		kb(status, "VmRSS")/1024, kb(status, "RssFile")/1024, 100*(r.cpu(pid)-cpu).Seconds()/idle.Seconds(), idle, float64(r.size(r.bin))/1e6)
+}
+
+// TestWholeCommand prints how long a whole "sgfleet ping all" takes, from the
+// start of the process to its end, with 50 instances on ten daemons, beside one
+// that does nothing. It is a benchmark, run by make bench.
+func TestWholeCommand(t *testing.T) {
+	if os.Getenv("SGFLEET_BENCH") == "" {
+		t.Skip("a benchmark: make bench")
+	}
+	r := bareRig(t)
+	const hosts = 10
+	config := ""
+	for h := range hosts {
+		name := fmt.Sprintf("h%d", h+1)
+		config = filepath.Join(r.host.Dir, name+".yaml")
+		r.must(os.WriteFile(config, fmt.Appendf(nil, "host: %s\nredis: {url: %q}\n", name, "redis://"+r.redis.Addr+"/0"), 0o644))
+		r.host.Unit(name+".service", "[Service]\nType=notify\nExecStart="+r.bin+" daemon --config "+config+"\n")
+		r.host.Systemctl("start", name)
+	}
+	run := func(args ...string) time.Duration {
+		cmd := exec.Command(r.bin, args...)
+		cmd.Env = []string{"SGFLEET_CONFIG=" + config, "HOME=" + r.host.Dir}
+		start := time.Now()
+		out, err := cmd.CombinedOutput()
+		took := time.Since(start)
+		if err != nil {
+			t.Fatalf("sgfleet %v: %v\n%s", args, err, out)
+		}
+		return took
+	}
+	var ping, nothing []time.Duration
+	for range 25 { // in turns: a machine's speed drifts
+		ping = append(ping, run("ping", "all"))
+		nothing = append(nothing, run("version"))
+	}
+	slices.Sort(ping)
+	slices.Sort(nothing)
+	p, n := ping[len(ping)/2], nothing[len(nothing)/2]
+	fmt.Printf("sgfleet ping all, %d instances, whole process: %v; a process that only says its version: %v (%.1f times)\n",
+		hosts*len(fleet.ServiceTiers), p.Round(100*time.Microsecond), n.Round(100*time.Microsecond), float64(p)/float64(n))
 }
 
 // pidOf finds the one process outside view that runs exe.
