@@ -35,7 +35,7 @@ func serial(t *testing.T, h *fakeHost, unit string) int {
 func TestDispatcherAndDaemons(t *testing.T) {
 	srv := redistest.Start(t)
 	r := newRig(t, srv.Addr, nil)
-	r.cfg.ControlReplyTimeout = fleet.Seconds(3 * time.Second)
+	r.cfg.ControlReplyTimeout = fleet.Seconds(20 * time.Second)
 	hosts := map[string]*fakeHost{}
 	for _, h := range []string{"h1", "h2", "h3"} {
 		hosts[h] = newFakeHost()
@@ -121,6 +121,7 @@ func TestDispatcherAndDaemons(t *testing.T) {
 		r.mu.Unlock()
 		host := gone.Identity.Host
 		gone.stop()
+		r.cfg.ControlReplyTimeout = fleet.Seconds(5 * time.Second) // its silence is waited for
 		rep := dispatch(Request{Op: OpRestart, Target: "agents"})
 		others := []string{}
 		for h := range hosts {

@@ -65,8 +65,9 @@ func TestNeverEndingReplyList(t *testing.T) {
 // What was answered while acks could not be read is neither called silent nor
 // taken for a reason to release the gateways.
 func TestBlindAtTheDeadline(t *testing.T) {
+	t.Parallel()
 	f := newStubFleet(t, "web@h1", "gateway@h1")
-	f.beat("web@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 5000 })
+	f.cfg.ControlReplyTimeout = fleet.Seconds(4 * time.Second)
 	var blind atomic.Bool
 	f.d.Client.AddHook(commandHook{func(cmd redis.Cmder) bool {
 		if cmd.Name() == "lrange" && blind.Load() {
@@ -83,7 +84,7 @@ func TestBlindAtTheDeadline(t *testing.T) {
 		blind.Store(false)
 		time.Sleep(500 * time.Millisecond)
 		f.done(op, OK, "web@h1")
-		f.awaitRelease(op, 5*time.Second)
+		f.awaitRelease(op, patience)
 		f.done(op, OK, "gateway@h1")
 	})
 	r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "all"}, nil)
@@ -145,10 +146,10 @@ func TestLastIsNotSaidTooSoon(t *testing.T) {
 			if _, err := f.d.Dispatch(t.Context(), tt.req, nil); err != nil {
 				t.Fatal(err)
 			}
-			if v := f.awaitRelease(f.ops[0], 300*time.Millisecond); v != "" {
+			if v := f.awaitRelease(f.op(), 300*time.Millisecond); v != "" {
 				t.Errorf("the gateways were told %q while web@h1 was at it", v)
 			}
-			if got := f.ops[0].Args.Last; got != tt.last {
+			if got := f.op().Args.Last; got != tt.last {
 				t.Errorf("args.last = %q; want %q", got, tt.last)
 			}
 		})

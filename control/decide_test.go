@@ -40,6 +40,7 @@ func TestRejects(t *testing.T) {
 			d.Verify = func(Op, []byte, time.Time) *Reject { return &Reject{reason, "says the test"} }
 		}
 	}
+	impatient := func(d *rigDaemon) { d.Tuning.AckTimeout = time.Second } // where each try has to fail
 	cases := map[RejectReason]struct {
 		prepare func(*rigDaemon)            // before the daemon starts
 		provoke func(r *rig, op Op) (n int) // publishes; n is how many refusals are counted, 0 for 1
@@ -147,7 +148,7 @@ func TestRejects(t *testing.T) {
 			r.publish(op)
 			return 1
 		}},
-		RejectGuard: {status: Failed, provoke: func(r *rig, op Op) int {
+		RejectGuard: {status: Failed, prepare: impatient, provoke: func(r *rig, op Op) int {
 			// A key of the wrong type makes the daemon's question fail.
 			r.op.Set(context.Background(), r.cfg.Keys().Hold(), "no hash", 0)
 			r.publish(op)
@@ -160,18 +161,24 @@ func TestRejects(t *testing.T) {
 			r.publish(op)
 			return 1
 		}},
-		RejectAck: {provoke: func(r *rig, op Op) int {
+		RejectAck: {prepare: impatient, provoke: func(r *rig, op Op) int {
 			r.op.Set(context.Background(), r.cfg.Keys().Reply(op.ID), "no list", 0)
 			r.publish(op)
 			return 1
 		}},
 		RejectBusy: {status: Busy, prepare: func(d *rigDaemon) { d.Tuning.QueueLength = 1; d.Config.Splay = fleet.Duration(24 * time.Hour) }, provoke: func(r *rig, op Op) int {
-			for range 3 { // one with the worker, one in the queue
-				r.send(OpRestart, "web")
+			refused := 0
+			for accepted := 0; accepted < 2; { // one with the worker, one in the queue
+				id := r.send(OpRestart, "web").ID
+				r.await("an answer", func() bool { return r.answered(id) })
+				if r.acks(id)[0].Phase == Accepted {
+					accepted++
+				} else {
+					refused++ // the worker has not taken the one before yet
+				}
 			}
-			r.await("busy", func() bool { return r.daemons[0].Metrics.Refused(RejectBusy) > 0 })
 			r.publish(op)
-			return 2
+			return refused + 1
 		}},
 	}
 	for _, reason := range RejectReasons {
@@ -184,7 +191,6 @@ func TestRejects(t *testing.T) {
 			r := newRig(t, m.Addr(), nil)
 			fake := newFakeHost()
 			d := r.daemon("h1", fake)
-			d.Tuning.AckTimeout = 200 * time.Millisecond
 			if tc.prepare != nil {
 				tc.prepare(d)
 			}
@@ -356,7 +362,6 @@ func TestLostAckReplies(t *testing.T) {
 			r := newRig(t, m.Addr(), nil)
 			fake := newFakeHost()
 			d := r.daemon("h1", fake)
-			d.Tuning.AckTimeout = 400 * time.Millisecond
 			l := &lossy{}
 			r.dial = l.dial
 			r.start(d)
@@ -403,7 +408,7 @@ func TestFlood(t *testing.T) {
 		r.publish(op)
 	}
 	took := time.Since(began)
-	r.hearsAgain(2 * time.Second)
+	r.hearsAgain()
 	if a := r.finals(first.ID, 1)["web@h1"]; a.Status != OK {
 		t.Errorf("first op: got %+v", a)
 	}

@@ -50,7 +50,7 @@ func TestDispatchEveryOp(t *testing.T) {
 				f.accept(op, append(others, "gateway@h1")...)
 				go func() {
 					if restarts {
-						released <- f.awaitRelease(op, 10*time.Second)
+						released <- f.awaitRelease(op, patience)
 					}
 					f.done(op, OK, "gateway@h1")
 				}()
@@ -83,7 +83,7 @@ func TestDispatchEveryOp(t *testing.T) {
 			if n := f.delivered(); n != 1 {
 				t.Errorf("delivered %d times; want once", n)
 			}
-			op := f.ops[0]
+			op := f.op()
 			if op.RequestedBy != "oncall" || op.TraceID != "t1" || op.Target != "all" || op.ExpiresAt.Sub(op.IssuedAt) != f.cfg.OpLife.D() {
 				t.Errorf("published %+v", op)
 			}
@@ -165,8 +165,10 @@ func TestDispatchClasses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newStubFleet(t, a, b)
-			f.cfg.ControlReplyTimeout = fleet.Seconds(time.Second)
-			f.beat(b, func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 800 })
+			if tt.want == ClassSilent || tt.want == ClassUnfinished {
+				f.cfg.ControlReplyTimeout = fleet.Seconds(3 * time.Second)
+				f.beat(b, func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 1000 })
+			}
 			f.serve(func(op Op) { tt.b(f, op); ok(f, op) })
 			r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "web"}, nil)
 			if err != nil {
@@ -264,8 +266,9 @@ func TestDispatchNobodySubscribed(t *testing.T) {
 // Expected is who was known before the op, whatever their state; the report
 // says why each of them did not answer.
 func TestDispatchNamesTheSilent(t *testing.T) {
+	t.Parallel()
 	f := newStubFleet(t, "web@h1")
-	f.cfg.ControlReplyTimeout = fleet.Seconds(time.Second)
+	f.cfg.ControlReplyTimeout = fleet.Seconds(3 * time.Second)
 	now := f.now()
 	f.beat("web@down", func(h *fleet.Heartbeat) { h.At = now.Add(-10 * time.Minute) })
 	f.beat("web@deaf", func(h *fleet.Heartbeat) { h.SubscribedSince, h.DeafSince = 0, now.Add(-2*time.Minute) })
@@ -334,13 +337,13 @@ func TestSilentAfterTheOpExpired(t *testing.T) {
 }
 
 func TestDispatchUnexpectedAndLate(t *testing.T) {
+	t.Parallel()
 	f := newStubFleet(t, "web@h1", "web@h2")
-	f.cfg.ControlReplyTimeout = fleet.Seconds(700 * time.Millisecond)
-	f.beat("web@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 10_000 })
+	f.cfg.ControlReplyTimeout = fleet.Seconds(3 * time.Second)
 	f.serve(func(op Op) {
 		f.accept(op, "web@h1", "web@new")
 		f.done(op, OK, "web@new")
-		time.Sleep(900 * time.Millisecond) // the reply window passes; web@h1 is still waited for
+		time.Sleep(3200 * time.Millisecond) // the reply window passes; web@h1 is still waited for
 		f.accept(op, "web@h2")
 		f.done(op, OK, "web@h2", "web@h1")
 	})
@@ -417,13 +420,13 @@ func TestDispatchRetryNamesEachInstance(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantClasses(t, r, map[Class][]string{ClassOK: {"web@h1", "web@h2"}})
-	target, err := fleet.ParseTarget(f.ops[0].Target, nil)
+	target, err := fleet.ParseTarget(f.op().Target, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := fleet.Member{Instance: fleet.Instance{Service: "web", Host: "h1"}, Tier: "web"}
 	other := fleet.Member{Instance: fleet.Instance{Service: "web", Host: "h3"}, Tier: "web"}
 	if !target.Names(m) || target.Match(other) {
-		t.Errorf("published target %q; want it to name web@h1 and web@h2 only", f.ops[0].Target)
+		t.Errorf("published target %q; want it to name web@h1 and web@h2 only", f.op().Target)
 	}
 }

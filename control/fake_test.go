@@ -24,6 +24,7 @@ type fakeHost struct {
 type fakeUnit struct {
 	opsexec.Unit
 	takes    time.Duration // of a restart
+	until    chan struct{} // when not nil, a restart takes until it is closed
 	then     string        // ActiveState afterwards; "" means active
 	restarts int
 	queueErr error
@@ -34,6 +35,7 @@ type fakeCheckout struct {
 	history  []string // oldest first; the last is the upstream's tip
 	head     int
 	takes    time.Duration // of a fetch
+	until    chan struct{} // when not nil, a fetch takes until it is closed
 	fetchErr error
 	fetches  int
 	running  int // gits in the checkout
@@ -110,7 +112,7 @@ func (h *fakeHost) Restart(_ context.Context, name string, try bool) (<-chan str
 		go u.onQueue()
 		return ch, nil
 	}
-	time.AfterFunc(u.takes, func() {
+	over := func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.serial++
@@ -119,7 +121,12 @@ func (h *fakeHost) Restart(_ context.Context, name string, try bool) (<-chan str
 			u.ActiveState, u.Result = u.then, "exit-code"
 		}
 		ch <- "done"
-	})
+	}
+	if until := u.until; until != nil {
+		go func() { <-until; over() }()
+	} else {
+		time.AfterFunc(u.takes, over)
+	}
 	return ch, nil
 }
 
@@ -162,11 +169,15 @@ func (h *fakeHost) exec(ctx context.Context, cmd opsexec.Cmd) (opsexec.Result, e
 		return ok("# branch.oid %s\x00# branch.head main\x00# branch.upstream origin/main\x00", c.history[c.head])
 	case "fetch":
 		c.fetches++
-		takes, err := c.takes, c.fetchErr
+		takes, until, err := c.takes, c.until, c.fetchErr
 		h.mu.Unlock()
-		t := time.NewTimer(takes)
+		var passed <-chan time.Time
+		if until == nil {
+			passed = time.After(takes)
+		}
 		select {
-		case <-t.C:
+		case <-until:
+		case <-passed:
 		case <-ctx.Done():
 			err = ctx.Err()
 		}

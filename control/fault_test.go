@@ -41,6 +41,9 @@ func TestLostPublishReply(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newStubFleet(t, "web@h1", "web@h2")
+			if tt.delivered == 0 {
+				f.cfg.ControlReplyTimeout = fleet.Seconds(time.Second)
+			}
 			p := f.throughProxy()
 			f.serve(answerAll(f, "web@h1", "web@h2"))
 			p.LoseReply("PUBLISH", tt.fault)
@@ -72,7 +75,6 @@ func TestLostReadReply(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newStubFleet(t, "web@h1", "web@h2")
-			f.cfg.ControlReplyTimeout = fleet.Seconds(8 * time.Second)
 			p := f.throughProxy()
 			f.serve(func(op Op) {
 				f.accept(op, "web@h1", "web@h2")
@@ -103,7 +105,6 @@ func TestLostReadReply(t *testing.T) {
 // counted, those that come afterwards are read although the list began anew.
 func TestRedisRestartsWhileCollecting(t *testing.T) {
 	f := newStubFleet(t, "web@h1", "web@h2", "web@h3")
-	f.cfg.ControlReplyTimeout = fleet.Seconds(10 * time.Second)
 	counted := make(chan struct{})
 	f.serve(func(op Op) {
 		f.accept(op, "web@h1", "web@h2", "web@h3")
@@ -130,9 +131,10 @@ func TestRedisRestartsWhileCollecting(t *testing.T) {
 
 // Redis is gone for good after the publish: the collection still ends.
 func TestRedisDiesWhileCollecting(t *testing.T) {
+	t.Parallel()
 	f := newStubFleet(t, "web@h1", "gateway@h1")
-	f.beat("web@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 300 })
-	f.cfg.ControlReplyTimeout = fleet.Seconds(time.Second)
+	f.beat("web@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 2000 })
+	f.cfg.ControlReplyTimeout = fleet.Seconds(3 * time.Second)
 	f.cfg.GatewayGrace = fleet.Duration(100 * time.Millisecond)
 	f.beat("gateway@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 300 })
 	p := f.throughProxy()
@@ -229,7 +231,7 @@ func TestPublisherCancelled(t *testing.T) {
 	released := make(chan string, 1)
 	f.serve(func(op Op) {
 		f.accept(op, "web@h1", "gateway@h1")
-		go func() { released <- f.awaitRelease(op, 10*time.Second) }()
+		go func() { released <- f.awaitRelease(op, patience) }()
 		f.done(op, OK, "web@h1")
 	})
 	var m messages

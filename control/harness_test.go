@@ -17,6 +17,10 @@ import (
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
+// patience is how long a test waits for what must come, however slow the
+// machine is. Nothing waits for it that passes.
+const patience = time.Minute
+
 // rig is a Redis, an operator's client and any number of daemons, for one test.
 type rig struct {
 	t    *testing.T
@@ -114,7 +118,7 @@ func (r *rig) start(d *rigDaemon) *rigDaemon {
 	case <-d.Ready():
 	case <-d.ended:
 		r.t.Fatalf("daemon of %s ended: %v", d.Identity.Host, d.err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		r.t.Fatalf("daemon of %s not ready", d.Identity.Host)
 	}
 	return d
@@ -204,7 +208,7 @@ func (r *rig) acks(id string) []Ack {
 // instance.
 func (r *rig) finals(id string, n int) map[string]Ack {
 	r.t.Helper()
-	return r.finalsWithin(id, n, 20*time.Second)
+	return r.finalsWithin(id, n, patience)
 }
 
 func (r *rig) finalsWithin(id string, n int, limit time.Duration) map[string]Ack {
@@ -236,8 +240,8 @@ func (r *rig) release(id, word string) {
 func (r *rig) await(what string, f func() bool) {
 	r.t.Helper()
 	for began := time.Now(); !f(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > 20*time.Second {
-			r.t.Fatalf("waited 20 s for: %s", what)
+		if time.Since(began) > patience {
+			r.t.Fatalf("waited %v for: %s", patience, what)
 		}
 	}
 }

@@ -73,14 +73,15 @@ func TestLegacyPeersAnswerInText(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newStubFleet(t, "web@h1")
-			f.cfg.ControlReplyTimeout = fleet.Seconds(time.Second)
+			if tt.exit == ExitSilent {
+				f.cfg.ControlReplyTimeout = fleet.Seconds(3 * time.Second)
+			}
 			f.cfg.Legacy.Instances, f.cfg.Legacy.AckPattern = old, tt.pattern
 			f.serve(func(op Op) {
 				for _, text := range tt.texts {
 					f.pushRaw(f.cfg.Keys().Reply(op.ID), text)
 				}
 				f.accept(op, "web@h1")
-				time.Sleep(50 * time.Millisecond)
 				f.done(op, OK, "web@h1")
 			})
 			r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "web"}, nil)

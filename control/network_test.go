@@ -30,14 +30,12 @@ func TestBlackHole(t *testing.T) {
 	r.start(d)
 	p.Silence(true)
 	began := time.Now()
+	// Soon enough for this test's patience; how soon is tested in virtual time.
 	r.await("the daemon to notice", func() bool { return d.Metrics.get(metricListening) == 0 })
 	noticed := time.Since(began)
 	p.Silence(false)
 	p.Cut()
-	t.Logf("noticed after %v, back %v after the network was", noticed, r.hearsAgain(6*time.Second))
-	if limit := d.Tuning.withDefaults().SilenceClose + time.Second; noticed > limit {
-		t.Errorf("noticed after %v, want at most %v", noticed, limit)
-	}
+	t.Logf("noticed after %v, back %v after the network was", noticed, r.hearsAgain())
 }
 
 // TestMasterChanges: after a failover the old master is still there, and still
@@ -55,7 +53,7 @@ func TestMasterChanges(t *testing.T) {
 	r.start(d)
 	master.Store(b.Addr)
 	a.Do("client", "kill", "type", "normal") // as go-redis does with its pool
-	r.hearsAgain(3 * time.Second)
+	r.hearsAgain()
 }
 
 // delayed hands on what a subscription hears late by its own delay.

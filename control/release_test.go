@@ -26,14 +26,18 @@ func TestReleaseComesLast(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newStubFleet(t, "web@h1", "gateway@h1")
-			f.beat("web@h2", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 3000 })
+			f.beat("web@h2", func(h *fleet.Heartbeat) {
+				if tt.want == ClassUnfinished {
+					h.DoneTimeoutMS = 3000
+				}
+			})
 			early := make(chan string, 1)
 			f.serve(func(op Op) {
 				f.accept(op, "gateway@h1", "web@h1", "web@h2")
 				f.done(op, OK, "web@h1")
 				early <- f.awaitRelease(op, 500*time.Millisecond)
 				tt.web(f, op)
-				if v := f.awaitRelease(op, 5*time.Second); v != "go" {
+				if v := f.awaitRelease(op, patience); v != "go" {
 					t.Errorf("released with %q; want go", v)
 				}
 				f.done(op, OK, "gateway@h1")
@@ -56,6 +60,7 @@ func TestReleaseComesLast(t *testing.T) {
 // for.
 func TestGatewayDeadline(t *testing.T) {
 	f := newStubFleet(t, "gateway@h1")
+	reply := f.cfg.ControlReplyTimeout.D()
 	f.beat("web@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 40_000 })
 	f.beat("inference@h1", func(h *fleet.Heartbeat) { h.DoneTimeoutMS, h.Checkout = 600_000, "/srv/model" })
 	// Its restart may first wait for a pull, for as long as a daemon waits.
@@ -66,12 +71,12 @@ func TestGatewayDeadline(t *testing.T) {
 		noWait     bool
 		want       time.Duration // after issued_at
 	}{
-		{OpRestart, "all", false, time.Second + 7*time.Minute + 30*time.Second},
-		{OpRestart, "web,gateway", false, time.Second + 40*time.Second + 30*time.Second},
-		{OpRestart, "web,gateway", true, time.Second + 40*time.Second},
-		{OpRestart, "agents,gateway", false, time.Second + 40*time.Second + (Tuning{}).withDefaults().RestartWait + 30*time.Second},
-		{OpRestart, "gateway", false, time.Second + 30*time.Second},
-		{OpUpdate, "web,gateway", false, time.Second + (90+60+15+40)*time.Second + 30*time.Second},
+		{OpRestart, "all", false, reply + 7*time.Minute + 30*time.Second},
+		{OpRestart, "web,gateway", false, reply + 40*time.Second + 30*time.Second},
+		{OpRestart, "web,gateway", true, reply + 40*time.Second},
+		{OpRestart, "agents,gateway", false, reply + 40*time.Second + (Tuning{}).withDefaults().RestartWait + 30*time.Second},
+		{OpRestart, "gateway", false, reply + 30*time.Second},
+		{OpUpdate, "web,gateway", false, reply + (90+60+15+40)*time.Second + 30*time.Second},
 		{OpRestart, "web", false, 0},
 		{OpPull, "all", false, 0},
 	} {
@@ -101,7 +106,7 @@ func TestNoWaitEndsAtAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantClasses(t, r, map[Class][]string{ClassOK: {"web@h1", "gateway@h1"}, ClassRefused: {"web@h2"}})
-	if v := f.awaitRelease(f.ops[0], 50*time.Millisecond); v != "" || r.Release != "" {
+	if v := f.awaitRelease(f.op(), 50*time.Millisecond); v != "" || r.Release != "" {
 		t.Errorf("released with %q while web@h1 was at it", v)
 	}
 	if !strings.Contains(r.Summary, "2 accepted") {
@@ -115,7 +120,7 @@ func TestGatewaysAlone(t *testing.T) {
 		f := newStubFleet(t, "web@h1", "gateway@h1")
 		f.serve(func(op Op) {
 			f.accept(op, "gateway@h1")
-			if v := f.awaitRelease(op, 5*time.Second); v != "go" {
+			if v := f.awaitRelease(op, patience); v != "go" {
 				t.Errorf("no wait %v: released with %q; want go", noWait, v)
 			}
 			f.done(op, OK, "gateway@h1")
@@ -129,14 +134,15 @@ func TestGatewaysAlone(t *testing.T) {
 }
 
 func TestTimeoutTellsGatewaysToStay(t *testing.T) {
+	t.Parallel()
 	f := newStubFleet(t, "web@h1", "gateway@h1")
 	f.serve(func(op Op) { f.accept(op, "web@h1", "gateway@h1") })
-	r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "all", Timeout: 800 * time.Millisecond}, nil)
+	r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "all", Timeout: 3 * time.Second}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantClasses(t, r, map[Class][]string{ClassUnfinished: {"web@h1", "gateway@h1"}})
-	if v := f.awaitRelease(f.ops[0], time.Second); v != "abort" || r.Release != "abort" {
+	if v := f.awaitRelease(f.op(), time.Second); v != "abort" || r.Release != "abort" {
 		t.Errorf("released with %q, report says %q; want abort", v, r.Release)
 	}
 	if r.ExitCode() != ExitSilent {
@@ -157,7 +163,7 @@ func TestReleaseDoesNotOverrideAnAbort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v := f.awaitRelease(f.ops[0], time.Second); v != "abort" || r.Release != "abort" {
+	if v := f.awaitRelease(f.op(), time.Second); v != "abort" || r.Release != "abort" {
 		t.Errorf("released with %q, report says %q; want abort", v, r.Release)
 	}
 }
@@ -170,7 +176,7 @@ func TestLostReleaseReply(t *testing.T) {
 	f.serve(func(op Op) {
 		f.accept(op, "web@h1", "gateway@h1")
 		f.done(op, OK, "web@h1")
-		f.awaitRelease(op, 10*time.Second)
+		f.awaitRelease(op, patience)
 		f.done(op, OK, "gateway@h1")
 	})
 	r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "all"}, nil)
@@ -202,7 +208,7 @@ func TestSelfRestartsLastOfAll(t *testing.T) {
 						f.done(op, OK, i)
 					}
 				}
-				if v := f.awaitRelease(op, 5*time.Second); v != "go" {
+				if v := f.awaitRelease(op, patience); v != "go" {
 					t.Errorf("released with %q; want go", v)
 				}
 				for _, i := range all[2:] {
@@ -215,7 +221,7 @@ func TestSelfRestartsLastOfAll(t *testing.T) {
 			r, err := f.d.Dispatch(t.Context(), Request{Op: OpRestart, Target: "all", Args: Args{Last: "web@h9"}}, func(context.Context, string) error {
 				v := ""
 				if f.delivered() > 0 {
-					v = f.awaitRelease(f.ops[0], 10*time.Millisecond)
+					v = f.awaitRelease(f.op(), 10*time.Millisecond)
 				}
 				release = append(release, v)
 				return nil
@@ -231,7 +237,7 @@ func TestSelfRestartsLastOfAll(t *testing.T) {
 			if len(release) != 2 || release[1] != "go" {
 				t.Errorf("release when each message was sent: %q; want the report at go", release)
 			}
-			if v := f.awaitRelease(f.ops[0], time.Second); v != "last" {
+			if v := f.awaitRelease(f.op(), time.Second); v != "last" {
 				t.Errorf("released with %q in the end; want last", v)
 			}
 

@@ -47,7 +47,7 @@ func TestRestartOfOneself(t *testing.T) {
 	op := r.send(OpUpdate, "all")
 	select {
 	case <-queued:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no restart was queued")
 	}
 	if acks := r.acks(op.ID); len(acks) == 0 || acks[len(acks)-1].Phase != Accepted {
@@ -121,7 +121,7 @@ func TestGatewayDispatches(t *testing.T) {
 	reported <- "posted"
 	select {
 	case <-queued:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no restart was queued after the report")
 	}
 	d.stop()
@@ -163,7 +163,7 @@ func TestSelfNotRestarted(t *testing.T) {
 			if m.Exists(r.cfg.Keys().Self("web@h1")) {
 				t.Error("the note for a next process is still there")
 			}
-			r.hearsAgain(6 * time.Second)
+			r.hearsAgain()
 		})
 	}
 }

@@ -30,14 +30,15 @@ type stubFleet struct {
 	ops []Op // every op that was delivered
 }
 
-// newStubFleet starts a redis-server and a dispatcher on it. The reply window
-// is short; a test in which somebody stays silent waits for it.
+// newStubFleet starts a redis-server and a dispatcher on it. Reply window and
+// done timeout are long, for the stubs of a slow machine; a test in which
+// somebody stays silent sets shorter ones, and waits for them.
 func newStubFleet(t *testing.T, instances ...string) *stubFleet {
 	t.Helper()
 	srv := redistest.Start(t)
 	cfg := fleet.Default()
 	cfg.Redis.URL = "redis://" + srv.Addr
-	cfg.ControlReplyTimeout = fleet.Seconds(time.Second)
+	cfg.ControlReplyTimeout = fleet.Seconds(20 * time.Second)
 	cfg.Splay, cfg.Settle = 0, 0
 	f := &stubFleet{t: t, srv: srv, cfg: cfg, client: srv.Client()}
 	f.d = f.dispatcher(srv.Addr)
@@ -65,7 +66,8 @@ func (f *stubFleet) dispatcher(addr string) *Dispatcher {
 
 func (f *stubFleet) now() fleet.Time {
 	f.t.Helper()
-	now, err := f.client.Time(f.t.Context()).Result()
+	// Not the test's context: a stub may still answer when the test is over.
+	now, err := f.client.Time(context.Background()).Result()
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -83,13 +85,13 @@ func (f *stubFleet) beat(instance string, change func(*fleet.Heartbeat)) {
 	h := fleet.Heartbeat{
 		Instance: instance, Service: i.Service, Host: i.Host, Tier: f.cfg.TierOf(i.Service), Unit: "stargazer-" + i.Service + ".service",
 		InvocationID: "before", ActiveState: "active", ControlledBy: fleet.ByHost, Mode: fleet.ModeAct,
-		SubscribedSince: now.Add(-time.Minute), Started: now.Add(-time.Hour), DoneTimeoutMS: 1500, IntervalMS: 10_000, At: now,
+		SubscribedSince: now.Add(-time.Minute), Started: now.Add(-time.Hour), DoneTimeoutMS: 20_000, IntervalMS: 10_000, At: now,
 	}
 	if change != nil {
 		change(&h)
 	}
 	b, _ := json.Marshal(h)
-	if err := f.client.HSet(f.t.Context(), f.cfg.Keys().Live(), instance, b).Err(); err != nil {
+	if err := f.client.HSet(context.Background(), f.cfg.Keys().Live(), instance, b).Err(); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -122,6 +124,19 @@ func (f *stubFleet) serve(respond func(op Op)) {
 		}
 	}()
 	f.t.Cleanup(func() { sub.Close(); <-done })
+}
+
+// op waits for the op that was published.
+func (f *stubFleet) op() Op {
+	f.t.Helper()
+	for began := time.Now(); f.delivered() == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > patience {
+			f.t.Fatal("no op was delivered")
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ops[0]
 }
 
 // delivered returns how many ops have reached the stubs.
