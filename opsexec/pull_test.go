@@ -185,7 +185,7 @@ func TestHungRemoteIsKilled(t *testing.T) {
 			t.Parallel()
 			dir := r.Clone()
 			o := fileRemotes()
-			o.Timeout = 500 * time.Millisecond
+			o.Timeout = 3 * time.Second // for the gits before the fetch as well
 			if how == "file" {
 				hang(t, dir)
 			} else { // the real ssh, at a server that accepts and says nothing
@@ -206,7 +206,7 @@ func TestHungRemoteIsKilled(t *testing.T) {
 			if got.OK || !strings.Contains(got.Summary, "git fetch: timed out after") {
 				t.Errorf("got %+v, want a fetch that timed out", got)
 			}
-			if took := time.Since(began); took > 12*time.Second {
+			if took := time.Since(began); took > patience {
 				t.Errorf("took %v", took)
 			}
 			checkNoneLeft(t, mark)
@@ -314,7 +314,7 @@ func TestForeignGitMakesBusy(t *testing.T) {
 	r.Push(map[string]string{"version": "2\n"})
 	write(t, "", dir, ".git/index.lock")
 	end := liveGit(t, dir)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // less than it would wait
+	ctx, cancel := context.WithTimeout(t.Context(), foreignWait/3)
 	defer cancel()
 	got := RunGitPull(ctx, dir, fileRemotes())
 	if !got.Busy || got.OK || !strings.Contains(got.Summary, "busy: another git is at work in the checkout: git (pid ") {
