@@ -57,7 +57,7 @@ heartbeat_interval: 1s
 control_reply_timeout: 4s
 gateway_grace: 10s
 cooldown: 0s
-settle: 300ms
+settle: 1s
 splay: 100ms
 git: {allow_file: true}
 services:
