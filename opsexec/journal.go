@@ -25,8 +25,6 @@ const (
 // JournalQuery selects entries of the journal.
 type JournalQuery struct {
 	Units []string // any of these
-	// Invocation, 32 hex digits, selects one invocation, and so its unit.
-	Invocation string
 	// Lines is how many of the newest entries are wanted. 0 means ten, or with
 	// AfterCursor all that follow it; a negative number means all.
 	Lines       int
@@ -34,6 +32,8 @@ type JournalQuery struct {
 	Follow      bool   // go on with entries as they are logged
 	// Host is whose journal to read, by ssh; "" means this one's.
 	Host string
+
+	invocation string // 32 hex digits: what [JournalLines] picks its lines from
 }
 
 // JournalEntry is one entry of the journal.
@@ -46,6 +46,8 @@ type JournalEntry struct {
 	PID        int       `json:"pid"`
 	Priority   int       `json:"priority"` // syslog's, 0 is the gravest
 	Message    string    `json:"message"`  // as logged, control characters and all
+
+	invocation string // of the unit; "" when journald did not know it any more
 }
 
 // argv is the command line. It fails for what could be taken for something
@@ -53,7 +55,7 @@ type JournalEntry struct {
 func (q JournalQuery) argv(output string) ([]string, error) {
 	argv := []string{
 		"journalctl", "--no-pager", "--output=" + output,
-		"--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_COMM,_PID,_SYSTEMD_UNIT,UNIT,_HOSTNAME",
+		"--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_COMM,_PID,_SYSTEMD_UNIT,UNIT,_SYSTEMD_INVOCATION_ID,INVOCATION_ID,_HOSTNAME",
 	}
 	if len(q.Units) == 0 {
 		return nil, errors.New("reading the journal: no unit given")
@@ -62,7 +64,7 @@ func (q JournalQuery) argv(output string) ([]string, error) {
 		if !plain(u, ":_.@-\\") {
 			return nil, fmt.Errorf("reading the journal: %q is no unit name", u)
 		}
-		if q.Invocation == "" {
+		if q.invocation == "" {
 			argv = append(argv, "--unit="+u)
 		}
 	}
@@ -83,15 +85,20 @@ func (q JournalQuery) argv(output string) ([]string, error) {
 	if q.Follow {
 		argv = append(argv, "--follow")
 	}
-	if q.Invocation != "" {
-		if !plain(q.Invocation, "") {
-			return nil, fmt.Errorf("reading the journal: %q is no invocation id", q.Invocation)
+	if q.invocation != "" {
+		if !plain(q.invocation, "") {
+			return nil, fmt.Errorf("reading the journal: %q is no invocation id", q.invocation)
 		}
 		// What the unit's processes said, or root about them: PID 1, or its
 		// child that could not become the program. Of the latter journald
 		// often cannot tell the unit any more, so --unit= would miss just the
 		// line that says why. _UID=0: nobody else's entry can pose as these.
-		argv = append(argv, "_SYSTEMD_INVOCATION_ID="+q.Invocation, "+", "INVOCATION_ID="+q.Invocation, "_UID=0")
+		argv = append(argv, "_SYSTEMD_INVOCATION_ID="+q.invocation, "+", "INVOCATION_ID="+q.invocation, "_UID=0")
+		// What a process says right before it ends, journald often reads when
+		// PID 1 has withdrawn the invocation already: it has the unit only.
+		for _, u := range q.Units {
+			argv = append(argv, "+", "_SYSTEMD_UNIT="+u)
+		}
 	}
 	if q.Host == "" {
 		return argv, nil
@@ -124,7 +131,8 @@ func plain(s, also string) bool {
 // JournalLines reads again, for up to journalPatience.
 func JournalLines(run Exec, n int) func(ctx context.Context, unit, invocation string) []string {
 	return func(ctx context.Context, unit, invocation string) []string {
-		argv, err := JournalQuery{Units: []string{unit}, Invocation: invocation, Lines: n}.argv("json")
+		// More than n, since some are of other invocations.
+		argv, err := JournalQuery{Units: []string{unit}, invocation: invocation, Lines: 10 * n}.argv("json")
 		if err != nil {
 			return []string{ChatLine(err.Error())}
 		}
@@ -133,20 +141,51 @@ func JournalLines(run Exec, n int) func(ctx context.Context, unit, invocation st
 			if err != nil {
 				return []string{ChatLine(fmt.Sprintf("reading the journal of %s: %v", unit, err))}
 			}
-			var lines []string
-			own := false
+			var entries []JournalEntry
 			for line := range strings.Lines(res.Output) {
 				// Output is capped: what is not whole is left out.
 				if e, ok := parseJournal([]byte(line)); ok {
-					lines = append(lines, ChatLine(e.Identifier+": "+e.Message))
-					own = own || e.Identifier != "systemd"
+					entries = append(entries, e)
 				}
+			}
+			var lines []string
+			own := false
+			for _, e := range ofInvocation(entries, invocation) {
+				lines = append(lines, ChatLine(e.Identifier+": "+e.Message))
+				own = own || e.Identifier != "systemd"
 			}
 			if own || waited >= journalPatience || !pause(ctx, journalPause) {
 				return lines[max(0, len(lines)-n):]
 			}
 		}
 	}
+}
+
+// ofInvocation picks an invocation's entries. One whose invocation is not known
+// goes with the entry before it. journald reads a process's words and PID 1's
+// from different sockets, so it may also come right before "Starting".
+func ofInvocation(entries []JournalEntry, invocation string) (picked []JournalEntry) {
+	var unknown []JournalEntry
+	last := ""
+	for _, e := range entries {
+		if e.invocation == "" {
+			unknown = append(unknown, e)
+			continue
+		}
+		for _, u := range unknown {
+			if last == invocation || e.invocation == invocation && e.Time.Sub(u.Time) < time.Second {
+				picked = append(picked, u)
+			}
+		}
+		if e.invocation == invocation {
+			picked = append(picked, e)
+		}
+		unknown, last = nil, e.invocation
+	}
+	if last == invocation {
+		picked = append(picked, unknown...)
+	}
+	return picked
 }
 
 const (
@@ -285,6 +324,8 @@ func parseJournal(line []byte) (JournalEntry, bool) {
 		Host       journalField `json:"_HOSTNAME"`
 		Unit       journalField `json:"UNIT"` // what PID 1 talks about
 		OwnUnit    journalField `json:"_SYSTEMD_UNIT"`
+		Run        journalField `json:"INVOCATION_ID"`
+		OwnRun     journalField `json:"_SYSTEMD_INVOCATION_ID"`
 		Identifier journalField `json:"SYSLOG_IDENTIFIER"`
 		Comm       journalField `json:"_COMM"`
 		PID        journalField `json:"_PID"`
@@ -306,6 +347,7 @@ func parseJournal(line []byte) (JournalEntry, bool) {
 	e := JournalEntry{
 		Cursor: string(f.Cursor), Time: time.UnixMicro(µs), Host: string(f.Host), Message: string(f.Message),
 		Unit: first(f.Unit, f.OwnUnit), Identifier: first(f.Identifier, f.Comm), Priority: 6,
+		invocation: first(f.OwnRun, f.Run),
 	}
 	e.PID, _ = strconv.Atoi(string(f.PID))
 	if p, err := strconv.Atoi(string(f.Priority)); err == nil {

@@ -28,8 +28,8 @@ func TestJournalQueryArgv(t *testing.T) {
 		{"several units", JournalQuery{Units: []string{"a@1.service", "b.service"}, Lines: 3}, "--unit=a@1.service --unit=b.service --lines=3", ""},
 		{
 			"invocation",
-			JournalQuery{Units: web, Invocation: invocation, Lines: 5},
-			"--lines=5 _SYSTEMD_INVOCATION_ID=" + invocation + " + INVOCATION_ID=" + invocation + " _UID=0", "",
+			JournalQuery{Units: web, invocation: invocation, Lines: 5},
+			"--lines=5 _SYSTEMD_INVOCATION_ID=" + invocation + " + INVOCATION_ID=" + invocation + " _UID=0 + _SYSTEMD_UNIT=web.service", "",
 		},
 		{"cursor", JournalQuery{Units: web, AfterCursor: "s=0a;i=1"}, "--unit=web.service --after-cursor=s=0a;i=1", ""},
 		// Without --no-tail, --follow shows the last ten only.
@@ -38,7 +38,7 @@ func TestJournalQueryArgv(t *testing.T) {
 		{"by ssh", JournalQuery{Units: web, AfterCursor: "s=0a;i=1", Host: "root@h1"}, "'--unit=web.service' '--after-cursor=s=0a;i=1'", ""},
 		{"no unit", JournalQuery{}, "", "no unit given"},
 		{"bad unit", JournalQuery{Units: []string{"web.service --output=cat"}}, "", "is no unit name"},
-		{"bad invocation", JournalQuery{Units: web, Invocation: "x + _UID=0"}, "", "is no invocation id"},
+		{"bad invocation", JournalQuery{Units: web, invocation: "x + _UID=0"}, "", "is no invocation id"},
 		{"bad cursor", JournalQuery{Units: web, AfterCursor: "'; reboot"}, "", "is no cursor"},
 		{"bad host", JournalQuery{Units: web, Host: "-oProxyCommand=reboot"}, "", "is no host"},
 	} {
@@ -90,25 +90,37 @@ func TestParseJournal(t *testing.T) {
 }
 
 func TestJournalLines(t *testing.T) {
+	// Only PID 1 knew the invocation when journald read the last words of web.
 	output := `… 9 bytes left out …
-{"__CURSOR":"s=1","SYSLOG_IDENTIFIER":"web","MESSAGE":"one"}
-{"__CURSOR":"s=2","SYSLOG_IDENTIFIER":"web","MESSAGE":"\u001b[31mtwo\u0007\nlines of https://me:secret@host/x"}
-{"__CURSOR":"s=3","SYSLOG_IDENTIFIER":"systemd","MESSAGE":"Main process exited, code=exited, status=3/NOTIMPLEMENTED"}
+{"__CURSOR":"s=0","SYSLOG_IDENTIFIER":"web","_SYSTEMD_UNIT":"web.service","MESSAGE":"of another"}
+{"__CURSOR":"s=1","SYSLOG_IDENTIFIER":"web","_SYSTEMD_INVOCATION_ID":"aaaa","MESSAGE":"of another"}
+{"__CURSOR":"s=1a","__REALTIME_TIMESTAMP":"1764105600000000","SYSLOG_IDENTIFIER":"web","_SYSTEMD_UNIT":"web.service","MESSAGE":"of another"}
+{"__CURSOR":"s=1b","__REALTIME_TIMESTAMP":"1764105601000000","SYSLOG_IDENTIFIER":"web","_SYSTEMD_UNIT":"web.service","MESSAGE":"early"}
+{"__CURSOR":"s=1c","__REALTIME_TIMESTAMP":"1764105601000001","SYSLOG_IDENTIFIER":"systemd","INVOCATION_ID":"` + invocation + `","MESSAGE":"Starting"}
+{"__CURSOR":"s=2","_SYSTEMD_UNIT":"web.service","SYSLOG_IDENTIFIER":"web","MESSAGE":"\u001b[31mtwo\u0007\nlines of https://me:secret@host/x"}
+{"__CURSOR":"s=3","SYSLOG_IDENTIFIER":"systemd","INVOCATION_ID":"` + invocation + `","MESSAGE":"Main process exited, code=exited, status=3/NOTIMPLEMENTED"}
+{"__CURSOR":"s=4","SYSLOG_IDENTIFIER":"web","_SYSTEMD_UNIT":"web.service","MESSAGE":"late"}
+{"__CURSOR":"s=5","SYSLOG_IDENTIFIER":"systemd","INVOCATION_ID":"bbbb","MESSAGE":"Starting"}
 `
 	var argv []string
 	run := func(_ context.Context, c Cmd) (Result, error) { argv = c.Argv; return Result{Output: output}, nil }
-	got := JournalLines(run, 2)(t.Context(), "web.service", invocation)
-	want := []string{"web: two lines of https://***@host/x", "systemd: Main process exited, code=exited, status=3/NOTIMPLEMENTED"}
+	got := JournalLines(run, 9)(t.Context(), "web.service", invocation)
+	all := []string{"web: early", "systemd: Starting", "web: two lines of https://***@host/x", "systemd: Main process exited, code=exited, status=3/NOTIMPLEMENTED", "web: late"}
+	if !slices.Equal(got, all) {
+		t.Errorf("got  %q\nwant %q", got, all)
+	}
+	got = JournalLines(run, 2)(t.Context(), "web.service", invocation)
+	want := all[3:]
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if !slices.Contains(argv, "--lines=2") || !slices.Contains(argv, "_SYSTEMD_INVOCATION_ID="+invocation) {
+	if !slices.Contains(argv, "--lines=20") || !slices.Contains(argv, "_SYSTEMD_INVOCATION_ID="+invocation) {
 		t.Errorf("ran %q", argv)
 	}
 
 	// What the process wrote reaches journald after PID 1's word of its end.
 	synctest.Test(t, func(t *testing.T) {
-		pid1 := `{"__CURSOR":"s=2","SYSLOG_IDENTIFIER":"systemd","MESSAGE":"Main process exited"}` + "\n"
+		pid1 := `{"__CURSOR":"s=2","SYSLOG_IDENTIFIER":"systemd","INVOCATION_ID":"` + invocation + `","MESSAGE":"Main process exited"}` + "\n"
 		late := `{"__CURSOR":"s=1","SYSLOG_IDENTIFIER":"web","MESSAGE":"no module named llama"}` + "\n"
 		reads := 0
 		run := func(context.Context, Cmd) (Result, error) {
