@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -280,6 +281,30 @@ func TestRESPStreamHoldsOneElement(t *testing.T) {
 	}
 	if len(got) != 1 || len(got[0].arr) != elements || got[0].arr[elements-1].s != payload {
 		t.Errorf("got %d values", len(got))
+	}
+}
+
+// Two pulls of one process draw their locks' tokens from one stream: it is safe
+// for that, and the same stream still.
+func TestSharedStream(t *testing.T) {
+	alone, together := stream(1, "token"), shared(stream(1, "token"))
+	want, got := map[uint64]bool{}, sync.Map{}
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for range 1000 {
+				got.Store(together.Uint64(), true)
+			}
+		})
+	}
+	for range 2000 {
+		want[alone.Uint64()] = true
+	}
+	wg.Wait()
+	for n := range want {
+		if _, ok := got.Load(n); !ok {
+			t.Fatalf("%d was not drawn: two goroutines drew one number", n)
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ func (p *process) boot(invocation string) *incarnation {
 	p.boots++
 	inc := &incarnation{
 		proc: p, invocation: invocation, pid: 1000 + p.idx*100 + p.boots,
-		tokens: stream(p.w.seed, "token", p.name, strconv.Itoa(p.boots)),
+		tokens: shared(stream(p.w.seed, "token", p.name, strconv.Itoa(p.boots))),
 		dead:   make(chan struct{}), done: make(chan struct{}), cancel: cancel, own: map[wire]bool{},
 	}
 	p.cur = inc

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -21,6 +22,21 @@ func stream(seed int64, name ...string) *rand.Rand {
 	}
 	sum := h.Sum(nil)
 	return rand.New(rand.NewPCG(binary.LittleEndian.Uint64(sum), binary.LittleEndian.Uint64(sum[8:])))
+}
+
+// shared makes a stream one that goroutines of a process may draw from, each at
+// its own instant.
+func shared(r *rand.Rand) *rand.Rand { return rand.New(&lockedSource{src: r}) }
+
+type lockedSource struct {
+	mu  sync.Mutex
+	src rand.Source
+}
+
+func (s *lockedSource) Uint64() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.src.Uint64()
 }
 
 // z99 is the 99th percentile of the standard normal distribution.
