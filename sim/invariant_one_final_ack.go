@@ -36,7 +36,7 @@ func judgeOneFinalAck(r *Record, op *opRecord) Finding {
 			}
 			last := r.lifeAt(m.process, acc)
 			rs := r.restartOf(o, name)
-			self := rs >= 0 && m.process == name // its own next life speaks
+			self := rs >= 0 && m.process == name && r.nextLife(name, rs, len(r.Events)) // its own next life speaks, if there is one
 			if last == nil || last.end >= 0 && !self {
 				continue // a crash: nobody is left to speak
 			}

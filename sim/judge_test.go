@@ -163,6 +163,20 @@ func TestInvariants(t *testing.T) {
 13 redis redis - - what=down
 14 restart_finished systemd@h1 web@h1 r1 result=done
 200 run_ended sim - -`, ""},
+		{"no word from the next life", "one_final_ack", publishedAll + `
+11 ack web@self web@self r1 phase=accepted first=true
+12 restart_queued systemd@self web@self r1 process=web@self self=true
+13 exit web@self web@self - why=stopped
+14 boot web@self web@self - instances=web@self
+15 subscribed web@self web@self - channel=c
+16 restart_finished systemd@self web@self r1 result=done
+200 run_ended sim - -`, "never said what became of it"},
+		{"no next life", "one_final_ack", publishedAll + `
+11 ack web@self web@self r1 phase=accepted first=true
+12 restart_queued systemd@self web@self r1 process=web@self self=true
+13 exit web@self web@self - why=stopped
+16 restart_finished systemd@self web@self r1 result=failed
+200 run_ended sim - -`, ""},
 		{"restarts itself unheard", "self_restart_after_ack", publishedAll + `
 11 restart_queued systemd@self web@self r1 process=web@self self=true
 12 ack web@self web@self r1 phase=accepted first=true`, "before Redis had its ack"},
