@@ -21,6 +21,7 @@ func TestInVirtualTime(t *testing.T) {
 		d := r.daemon("h1", fake)
 		d.Log = nil
 		r.start(d)
+		reset(t, r, n, d)
 		blackHole(t, r, n, d)
 		outage(t, r, n, d)
 		lockRunsOut(t, r, n, fake)
@@ -28,6 +29,24 @@ func TestInVirtualTime(t *testing.T) {
 		late(t, r, fake)
 		dispatched(t, r, fake)
 	})
+}
+
+// reset: a connection that is reset, as by a restart of Redis or CLIENT KILL, is
+// replaced within 2 s, time and again.
+func reset(t *testing.T, r *rig, n *memnet, d *rigDaemon) {
+	for range 5 {
+		subs, began := d.Metrics.get(metricSubscribed), time.Now()
+		n.cut()
+		for d.Metrics.get(metricSubscribed) == subs {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if back := time.Since(began); back > 2*time.Second {
+			t.Errorf("reset: subscribed after %v, want at most 2 s", back)
+		}
+	}
+	if !r.hears() {
+		t.Error("reset: deaf afterwards")
+	}
 }
 
 // blackHole: noticed within 12 s of the last sign of life, subscribed again
