@@ -51,7 +51,8 @@ func (a *app) fuzzFor(ctx context.Context, list []*sim.Scenario, length time.Dur
 	limit, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
 	began, runs := time.Now(), 0
-	p := a.newProgress("auto", "fuzzing", 1<<30)
+	p := a.newProgress("auto", "fuzzing", 0)
+	p.until = began.Add(length)
 	text := &sim.TextReport{W: a.stdout, Color: a.colour(a.stdout)}
 	text.Events = func(o *sim.Outcome, seed int64) ([]sim.Event, error) {
 		_, events, err := sim.RunSeed(ctx, o.Scenario, seed, sim.SeedOptions{})

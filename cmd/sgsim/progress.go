@@ -14,7 +14,8 @@ type progressLine struct {
 	w      io.Writer
 	tty    bool
 	what   string
-	total  int
+	total  int       // seeds; 0 when they are as many as time allows,
+	until  time.Time // which ends then
 	n      int
 	failed int
 	began  time.Time
@@ -42,14 +43,21 @@ func (p *progressLine) step(failed bool) {
 		return
 	}
 	p.shown = time.Now()
-	rate := float64(p.n) / time.Since(p.began).Seconds()
-	left := time.Duration(float64(p.total-p.n) / rate * float64(time.Second)).Round(time.Second)
-	line := fmt.Sprintf("%s: %d of %d seeds, %d failed, %.1f seeds/s, %v left", p.what, p.n, p.total, p.failed, rate, left)
-	if p.tty {
+	if line := p.text(p.shown); p.tty {
 		fmt.Fprintf(p.w, "\r\x1b[2K%s", line)
 	} else {
 		fmt.Fprintln(p.w, line)
 	}
+}
+
+func (p *progressLine) text(now time.Time) string {
+	rate := float64(p.n) / now.Sub(p.began).Seconds()
+	seeds, left := count(p.n, "seed"), p.until.Sub(now)
+	if p.total > 0 {
+		seeds = fmt.Sprintf("%d of %s", p.n, count(p.total, "seed"))
+		left = time.Duration(float64(p.total-p.n) / rate * float64(time.Second))
+	}
+	return fmt.Sprintf("%s: %s, %d failed, %.1f seeds/s, %v left", p.what, seeds, p.failed, rate, left.Round(time.Second))
 }
 
 func (p *progressLine) end() {
