@@ -50,6 +50,7 @@ type fleet struct {
 	state string // hosts.sh's state
 	net   string // first three numbers of the hosts' addresses
 	root  string // of the repository
+	pkg   *packaging
 }
 
 // env is this process's environment and where hosts.sh finds the stage.

@@ -119,19 +119,29 @@ func firstInstall(f *fleet) {
 	}
 }
 
+// act changes a setting as an engineer does, and then runs the role once more.
 func act(f *fleet) {
-	out, code := f.ansible("site.yml", "--limit", "h2", "--check", "--diff", "-e", "sgfleet_mode=act")
-	if code != 0 || !strings.Contains(out, "+mode: act") || !strings.Contains(out, "-mode: observe") {
-		f.t.Fatalf("--check --diff does not show the change (exit %d)\n%s", code, out)
-	}
-	if mode := f.in("h2", "grep", "^mode:", "/etc/sgfleet/config.yaml"); mode != "mode: observe\n" {
-		f.t.Fatalf("--check changed the host: %s", mode)
-	}
-	// What an engineer does who has changed a setting.
 	f.inventory(map[string]any{"sgfleet_mode": "act"})
 	f.mustAnsible("site.yml", "--tags", "sgfleet_install,sgfleet_verify")
 	if n := changed(f.mustAnsible("site.yml")); n["h1"]+n["h2"]+n["h3"]+n["h4"]+n["hub"] != "00000" {
 		f.t.Fatalf("the second run changed something: %v", n)
+	}
+}
+
+// checkOnly shows what another mode would change on a host, beside what the
+// test does next. What it returns requires that this was all it did.
+func checkOnly(f *fleet, host string) (verify func()) {
+	f.t.Helper()
+	checked := f.ansibleBeside("site.yml", "--limit", host, "--check", "--diff", "-e", "sgfleet_mode=observe")
+	return func() {
+		f.t.Helper()
+		out, code := checked()
+		if code != 0 || !strings.Contains(out, "+mode: observe") || !strings.Contains(out, "-mode: act") {
+			f.t.Errorf("--check --diff does not show the change (exit %d)\n%s", code, out)
+		}
+		if mode := f.in(host, "grep", "^mode:", "/etc/sgfleet/config.yaml"); mode != "mode: act\n" {
+			f.t.Errorf("--check changed the host: %s", mode)
+		}
 	}
 }
 
@@ -148,6 +158,7 @@ func (f *fleet) gatewayLast() {
 }
 
 func restartAll(f *fleet) {
+	f.startPackaging()
 	before := f.invocations(hosts...)
 	r := f.op(0, "restart", "all")
 	for k, id := range f.invocations(hosts...) {
@@ -253,6 +264,7 @@ func brokenUnit(f *fleet) {
 }
 
 func powerLoss(f *fleet) {
+	check := checkOnly(f, "h2")
 	before := f.invocations("h1", "h2", "h4")
 	f.hosts("off", "h3")
 	r := f.op(4, "restart", "inference,agents")
@@ -274,6 +286,7 @@ func powerLoss(f *fleet) {
 			f.t.Errorf("%s restarted: %v, want %v", k, before[k] != after[k], want)
 		}
 	})
+	check()
 }
 
 // whole waits until every instance is back in the roster and heard of.
@@ -364,7 +377,7 @@ func selfRestart(f *fleet) {
 func restartMidOp(f *fleet) {
 	for _, h := range []string{"h2", "h3"} {
 		f.sh(h, `mkdir -p /etc/systemd/system/stargazer-inference.service.d
-printf '[Service]\nExecStop=/bin/sleep 4\n' >/etc/systemd/system/stargazer-inference.service.d/slow.conf
+printf '[Service]\nExecStop=/bin/sleep 3\n' >/etc/systemd/system/stargazer-inference.service.d/slow.conf
 systemctl daemon-reload`)
 	}
 	before := f.daemonID("h2")

@@ -29,7 +29,7 @@ func sentinelFailover(f *fleet) {
 	})
 	f.mustAnsible("site.yml", "--limit", "h3,h4", "-e",
 		`{"sgfleet_redis_sentinels": ["h1:26379"], "sgfleet_redis_master_name": "sg", "sgfleet_redis_username": "", "sgfleet_redis_password": "",
-		"sgfleet_operator_host": "", "sgfleet_binary": "", "sgfleet_package": "`+f.built("deb")+`"}`)
+		"sgfleet_operator_host": "", "sgfleet_binary": "", "sgfleet_package": "`+f.built("deb", 0)+`"}`)
 	for _, h := range []string{"h3", "h4"} {
 		exe := f.sh(h, "readlink /proc/$(systemctl show -P MainPID sgfleet)/exe")
 		if exe != "/usr/bin/sgfleet\n" {

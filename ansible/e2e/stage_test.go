@@ -22,12 +22,17 @@ func newStage(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	f := &fleet{
-		t: t, root: root, dir: t.TempDir(),
+		t: t, root: root, dir: t.TempDir(), pkg: &packaging{},
 		// Short: it names network links (15 bytes) and holds ssh's sockets.
 		state: filepath.Join(os.TempDir(), fmt.Sprintf("sge%d", os.Getpid()%10000)),
 		net:   fmt.Sprintf("10.77.%d", os.Getpid()%250),
 	}
 	t.Cleanup(func() { f.hosts("down") })
+	t.Cleanup(func() {
+		if f.pkg.done != nil {
+			<-f.pkg.done
+		}
+	})
 	up := []string{"up"}
 	names := "127.0.0.1 localhost\n"
 	for _, h := range append([]string{"hub"}, hosts...) {
@@ -175,5 +180,5 @@ func (f *fleet) operatorOnHub() {
 	f.write("hub", "/usr/local/bin/sgfleet", "0755", string(bin))
 	f.write("hub", "/etc/sgfleet/operator-password", "0600", operatorPassword)
 	f.write("hub", "/etc/sgfleet/config.yaml", "0644",
-		"redis: {url: \"redis://hub:6379/0\", username: sg-operator, password_file: /etc/sgfleet/operator-password}\nheartbeat_interval: 2s\ncontrol_reply_timeout: 6s\nop_life: 6s\n")
+		"redis: {url: \"redis://hub:6379/0\", username: sg-operator, password_file: /etc/sgfleet/operator-password}\nheartbeat_interval: 2s\ncontrol_reply_timeout: 5s\nop_life: 5s\n")
 }
