@@ -22,6 +22,7 @@ type report struct {
 		Status   string
 		Detail   string
 		Revision string
+		Journal  []string
 	}
 }
 
@@ -208,8 +209,13 @@ runuser -u %[2]s -- git -C %[1]s config core.fsmonitor %[1]s/.git/fsmonitor`, ch
 	}
 
 	time.Sleep(2 * time.Second) // the cooldown of this inventory
-	rev = f.push("date +%N >v")
+	rev = f.push("date +%N >v; echo '# changed' >>bin/run")
 	f.op(0, "update", "all")
+	for _, h := range hosts { // a service may run as another user than the daemon
+		if mode := f.in(h, "stat", "-c", "%a", checkout+"/bin/run"); mode != "755\n" {
+			f.t.Errorf("%s: the pull left bin/run with mode %s", h, mode)
+		}
+	}
 	each(hosts, func(h, s string) {
 		if got := f.running(h, s); got != rev {
 			f.t.Errorf("%s on %s runs %s, want %s", s, h, got, rev)
@@ -257,6 +263,11 @@ func brokenUnit(f *fleet) {
 	failed := slices.Sorted(maps.Keys(r.named("failed")))
 	if !slices.Equal(failed, []string{"consolidation@h2", "consolidation@h3"}) {
 		f.t.Errorf("failed: %v", failed)
+	}
+	for _, i := range r.Instances {
+		if !strings.Contains(strings.Join(i.Journal, "\n"), "cannot start: broken by commit") {
+			f.t.Errorf("%s failed without its last words: %q", i.Instance, i.Journal)
+		}
 	}
 	f.push("rm -r broken")
 	time.Sleep(2 * time.Second) // cooldown
