@@ -69,6 +69,7 @@ func TestParseErrors(t *testing.T) {
 		{"threshold", "p(99)<2s", "p99<2s", "is no threshold"},
 		{"metric", "ack_latency:", "ack_latncy:", "did you mean ack_latency?"},
 		{"sometimes", "tree_torn", "tree_tron", "did you mean tree_torn?"},
+		{"event", "tree_torn", "event boott", "did you mean boot?"},
 		{"allow", "there is one gateway only here", "because", "needs a reason"},
 		{"where", "finally: [{subscribed: all_live}]", "finally: [{pull_overlap: 0}]", "may not stand under finally"},
 		{"settle", "settle: 30s", "settle: 5m", "leaves nothing"},

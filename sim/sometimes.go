@@ -71,7 +71,10 @@ func checkSometimes(s string) (message, hint string) {
 		}
 		return fmt.Sprintf("no ack has the status %q", rest), cmp.Or(fleet.DidYouMean(rest, ackStatuses), "known: "+strings.Join(ackStatuses, ", "))
 	case word == "event" && rest != "":
-		return "", ""
+		if slices.Contains(eventKinds, rest) {
+			return "", ""
+		}
+		return fmt.Sprintf("no event is of the kind %q", rest), cmp.Or(fleet.DidYouMean(rest, eventKinds), "known: "+strings.Join(eventKinds, ", "))
 	}
 	return fmt.Sprintf("no condition is called %q", s), nearestOrList(s, Conditions(), "conditions")
 }

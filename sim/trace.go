@@ -108,6 +108,17 @@ const (
 	EvSay      = "say" // known (true, false): a chat line
 )
 
+// eventKinds are all of them.
+var eventKinds = []string{
+	EvRunStarted, EvRunEnded, EvSettle, EvFault, EvHealed, EvNote, EvLog, EvInternal, EvAssert, EvMember,
+	EvJoin, EvLeave, EvState, EvBoot, EvReady, EvCrash, EvExit, EvFrozen, EvThawed, EvSubscribed,
+	EvUnsubscribed, EvPublish, EvDelivered, EvAck, EvLock, EvUnlock, EvLockExpired, EvKeyNoTTL, EvRelease,
+	EvHeartbeat, EvKeyLeft, EvRedis, EvLinkDown, EvCommand, EvRestartQueued, EvUnitStopped, EvUnitStarted,
+	EvUnitActive, EvUnitFailed, EvRestartFinished, EvStartLimit, EvFlock, EvFunlock, EvPullStarted, EvPullEnded,
+	EvGit, EvRevision, EvTorn, EvMended, EvAfterPull, EvPush, EvDispatch, EvSend, EvReport, EvVerdict,
+	EvNoReport, EvSay,
+}
+
 // Ref names a recorded event while the run goes on, to be given as the cause
 // of a later one. The zero Ref is none.
 type Ref int
