@@ -130,7 +130,7 @@ func (f *fleet) inventory(vars map[string]any) {
 	hostKey := strings.Fields(f.in("hub", "cat", "/etc/ssh/ssh_host_ed25519_key.pub"))
 	all := map[string]any{
 		"ansible_user": "root", "ansible_ssh_private_key_file": filepath.Join(f.state, "id"),
-		"sgfleet_binary":               filepath.Join(f.root, "bin/sgfleet"),
+		"sgfleet_binary":               "../bin/sgfleet", // as the README has it: from where ansible-playbook is started
 		"sgfleet_redis_url":            "redis://hub:6379/0",
 		"sgfleet_redis_username":       "sg-agent",
 		"sgfleet_redis_password":       agentPassword,
