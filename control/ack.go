@@ -74,6 +74,7 @@ func DecodeAck(raw []byte) (Ack, error) {
 	}
 	a.Host = i.Host
 	a.Detail = oneLine(a.Detail, maxDetail)
+	a.Reason = Reason(oneLine(string(a.Reason), maxLabel))
 	a.Revision = oneLine(a.Revision, maxLabel)
 	a.InvocationID = oneLine(a.InvocationID, maxLabel)
 	a.TraceID = oneLine(a.TraceID, maxLabel)
@@ -103,6 +104,8 @@ func (a *Ack) set(f field) (err error) {
 		text = (*string)(&a.Status)
 	case "detail":
 		text = &a.Detail
+	case "reason":
+		text = (*string)(&a.Reason)
 	case "revision":
 		text = &a.Revision
 	case "invocation_id":

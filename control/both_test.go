@@ -98,7 +98,7 @@ func TestDispatcherAndDaemons(t *testing.T) {
 		}
 		rep := dispatch(Request{Op: OpRestart, Target: "web"})
 		wantClasses(t, rep, map[Class][]string{ClassFailed: {"web@h1"}, ClassOK: {"web@h2"}, ClassRefused: {"web@h3"}})
-		if i := resultOf(t, rep, "web@h2"); i.Status != Skipped {
+		if i := resultOf(t, rep, "web@h2"); i.Status != Skipped || i.Reason != ReasonStopped {
 			t.Errorf("web@h2: %+v; want it skipped, it was stopped", i)
 		}
 		if i := resultOf(t, rep, "web@h3"); i.Status != Held || !strings.Contains(i.Detail, "disk swap") {

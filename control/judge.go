@@ -51,7 +51,8 @@ func (r *run) judge(ctx context.Context, ask []*candidate) (accepted []*job, ans
 			continue
 		}
 		if r.Config.Mode == fleet.ModeObserve {
-			a := r.ack(c.inst, c.op, Done, Skipped, fmt.Sprintf("would %s %s", c.op.Op, c.inst.Unit))
+			a := r.ack(c.inst, c.op, Done, Skipped, would(c.op.Op, c.inst))
+			a.Reason = ReasonObserve
 			r.metrics.done(c.op.Op, a.Status)
 			answers = append(answers, answer{op: c.op, ack: a, only: true})
 			continue
@@ -72,6 +73,22 @@ func (r *run) judge(ctx context.Context, ask []*candidate) (accepted []*job, ans
 		accepted = append(accepted, &c.job)
 	}
 	return accepted, answers
+}
+
+// would says what a daemon in act mode would do to i.
+func would(op string, i *instance) string {
+	spec := opSpecs[op]
+	switch {
+	case !spec.Pulls:
+		return "would " + op + " " + i.Unit
+	case i.Checkout == "" && !spec.Restarts:
+		return "would do nothing: the service has no checkout to pull"
+	case i.Checkout == "":
+		return "would restart " + i.Unit
+	case !spec.Restarts:
+		return "would pull " + i.Checkout
+	}
+	return "would pull " + i.Checkout + " and restart " + i.Unit
 }
 
 // ask is judge's one round trip. own reports whether a candidate's replay guard

@@ -11,7 +11,7 @@ var _ = registerOp(opSpec{Name: OpPull, Pulls: true, act: actPull})
 
 func actPull(ctx context.Context, t *task) Ack {
 	if t.inst.Checkout == "" {
-		return t.ack(Done, Skipped, "the service has no checkout to pull")
+		return t.skipped(ReasonNoCheckout, "the service has no checkout to pull")
 	}
 	res := t.pull(ctx)
 	a := t.ack(Done, pullStatus(res), "%s", res.Summary)

@@ -54,6 +54,12 @@ func (t *task) restart(ctx context.Context, pulled string) Ack {
 	if a.Status == Busy && pulled == "" {
 		a.Phase = Refused // nothing was done
 	}
+	if a.Status == Skipped {
+		a.Reason = ReasonStopped
+		if res.After.ActiveState == "failed" {
+			a.Reason = ReasonFailed
+		}
+	}
 	a.Revision, a.InvocationID = head, res.After.InvocationID
 	a.Journal = clipJournal(res.Journal)
 	return a

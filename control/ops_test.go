@@ -179,8 +179,17 @@ func TestObserve(t *testing.T) {
 	for _, name := range []string{OpRestart, OpPull, OpUpdate} {
 		op := r.send(name, "all")
 		for inst, a := range r.finals(op.ID, 3) {
-			if a.Status != Skipped || !strings.HasPrefix(a.Detail, "would "+name) {
-				t.Errorf("%s of %s: got %+v, want skipped, would %s", name, inst, a, name)
+			service, _, _ := strings.Cut(inst, "@")
+			checkout := "/srv/app"
+			if service == "gateway" {
+				checkout = "/srv/gw"
+			}
+			want := map[string]string{
+				OpRestart: "would restart stargazer-" + service + ".service", OpPull: "would pull " + checkout,
+				OpUpdate: "would pull " + checkout + " and restart stargazer-" + service + ".service",
+			}[name]
+			if a.Status != Skipped || a.Reason != ReasonObserve || a.Detail != want {
+				t.Errorf("%s of %s: got %+v, want skipped, %s", name, inst, a, want)
 			}
 		}
 	}

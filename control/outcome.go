@@ -122,6 +122,7 @@ func (c *collector) result(e *entry) Result {
 	}
 	if last != nil {
 		res.Phase, res.Status, res.Detail = last.Phase, last.Status, last.Detail
+		res.Reason = last.Reason
 		res.Revision, res.InvocationID = last.Revision, last.InvocationID
 		res.Version, res.Journal = last.Version, last.Journal
 	}

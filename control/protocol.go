@@ -121,6 +121,17 @@ const (
 	Duplicate    Status = "duplicate"
 )
 
+// Reason says why an instance was skipped.
+type Reason string
+
+const (
+	ReasonFailed     Reason = "failed" // the unit has failed, and neither it was named nor failed ones were asked for
+	ReasonStopped    Reason = "stopped"
+	ReasonObserve    Reason = "observe"
+	ReasonNoCheckout Reason = "no_checkout" // nothing to pull
+	ReasonAborted    Reason = "aborted"     // the release said abort
+)
+
 // Ack is what a daemon answers for one instance.
 type Ack struct {
 	ID           string     `json:"id"` // of the op
@@ -129,6 +140,7 @@ type Ack struct {
 	Phase        Phase      `json:"phase"`
 	Status       Status     `json:"status"`
 	Detail       string     `json:"detail,omitempty"`   // one line, fit for chat
+	Reason       Reason     `json:"reason,omitempty"`   // of a skipped one; an older daemon gives none
 	Revision     string     `json:"revision,omitempty"` // HEAD of the checkout afterwards
 	InvocationID string     `json:"invocation_id,omitempty"`
 	TraceID      string     `json:"trace_id,omitempty"`

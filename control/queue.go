@@ -20,6 +20,13 @@ func (t *task) ack(phase Phase, status Status, format string, args ...any) Ack {
 	return t.run.ack(t.inst, t.op, phase, status, fmt.Sprintf(format, args...))
 }
 
+// skipped is the ack of an instance that is left as it is.
+func (t *task) skipped(why Reason, detail string) Ack {
+	a := t.ack(Done, Skipped, "%s", detail)
+	a.Reason = why
+	return a
+}
+
 // work is the worker of one service: it does what its queue holds, one op after
 // the other, until the daemon stops. Workers wake at instants of their own (see
 // splay), so that what they share is used in the same order in every run.
@@ -68,7 +75,7 @@ func (r *run) do(j *job) (a Ack, begun bool) {
 		case stopped:
 			return Ack{}, false
 		case aborted:
-			return t.ack(Done, Skipped, "not restarted: %s", why), true
+			return t.skipped(ReasonAborted, "not restarted: "+why), true
 		case unknown:
 			return t.ack(Done, Failed, "not restarted: %s", why), true
 		}

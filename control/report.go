@@ -51,7 +51,8 @@ type Report struct {
 
 // Counts is the number of instances by class.
 type Counts struct {
-	OK         int `json:"ok"`
+	OK         int `json:"ok"`      // Skipped included
+	Skipped    int `json:"skipped"` // a part of OK: nothing was done, as it should be or as it was configured
 	Failed     int `json:"failed"`
 	Refused    int `json:"refused"`
 	Unfinished int `json:"unfinished"`
@@ -84,6 +85,7 @@ type Result struct {
 	Class    Class  `json:"class"`
 	Phase    Phase  `json:"phase"`  // the last one heard of; "" when silent
 	Status   Status `json:"status"` // of that ack; "" when silent
+	Reason   Reason `json:"reason"` // why it was skipped; "" when it was not
 	Detail   string `json:"detail"` // one line: the ack's, or why there is none
 
 	Revision     string   `json:"revision"`
@@ -159,6 +161,12 @@ func (r *Report) Err() error {
 	return all.ErrorOrNil()
 }
 
+// Skipped reports whether nothing was done on the instance, which counts as ok.
+func (i Result) Skipped() bool { return i.Class == ClassOK && i.Status == Skipped }
+
+// leftFailed reports whether a failed unit was left as it is.
+func (i Result) leftFailed() bool { return i.Skipped() && i.Reason == ReasonFailed }
+
 // words says what became of one instance: the class, and what there is to say
 // about it.
 func (i Result) words() string {
@@ -189,6 +197,9 @@ func (r *Report) finish() {
 	r.Counts = Counts{}
 	for _, i := range r.Instances {
 		*r.Counts.of(i.Class)++
+		if i.Skipped() {
+			r.Counts.Skipped++
+		}
 		r.AcceptedMS = max(r.AcceptedMS, i.AcceptedMS)
 	}
 	r.Exit = r.ExitCode()

@@ -31,7 +31,8 @@ func sampleReport() *Report {
 	add("web@h3", ClassSilent, "", "", "DOWN, last heartbeat 5m ago")
 	add("web@h4", ClassRefused, Refused, Held, "held by ann: disk swap")
 	add("web@h5", ClassUnfinished, Accepted, Pending, "accepted, not done after 30s")
-	add("web@h6", ClassOK, Done, Skipped, "stopped")
+	add("web@h6", ClassOK, Done, Skipped, "left alone: it is stopped").Reason = ReasonStopped
+	add("web@h7", ClassOK, Done, Skipped, "left alone: it has failed (exit-code)").Reason = ReasonFailed
 	r.Notes = []string{"the reply to PUBLISH was lost"}
 	r.finish()
 	return r
@@ -42,15 +43,57 @@ func TestReportText(t *testing.T) {
 	want := `web@h2 failed: exited 50 ms after the start
     | panic: no config
     | exit status 2
+web@h7 skipped: left alone: it has failed (exit-code); name it (web@h7) or --include-failed
 web@h3 silent: DOWN, last heartbeat 5m ago
 web@h5 unfinished: accepted, not done after 30s
 web@h4 refused (held): held by ann: disk swap
 inference@h[1-38] (38) ok (at 0123456789), after 900ms
-web@h6 skipped: stopped
+web@h6 skipped: left alone: it is stopped
 note: the reply to PUBLISH was lost
-restart all: 39 ok, 1 failed (web@h2), 1 refused (web@h4), 1 silent (web@h3), 1 unfinished (web@h5) in 12s [op 01JDG0000000000000000000AB]`
+restart all: 38 ok, 2 skipped (web@h7: failed, left alone; web@h6: stopped), 1 failed (web@h2), 1 refused (web@h4), 1 silent (web@h3), 1 unfinished (web@h5) in 12s [op 01JDG0000000000000000000AB]`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// What was not done is not called ok.
+func TestReportOfSkipped(t *testing.T) {
+	for _, tt := range []struct {
+		reasons []Reason // "ok": it was done
+		summary string
+		first   string
+	}{
+		{[]Reason{ReasonFailed}, "0 ok, 1 skipped (web@h1: failed, left alone)", "web@h1 skipped: as it is; name it (web@h1) or --include-failed"},
+		{
+			[]Reason{"ok", ReasonStopped, ReasonFailed, ReasonFailed}, "1 ok, 3 skipped (web@h[3,4]: failed, left alone; web@h2: stopped)",
+			"web@h[3,4] (2) skipped: as it is; name them (web@h[3,4]) or --include-failed",
+		},
+		{[]Reason{ReasonObserve, ReasonObserve}, "2 would restart (observe)", "web@h[1,2] (2) skipped: as it is"},
+		{[]Reason{"ok", ReasonObserve, ""}, "1 ok, 1 skipped (web@h3), 1 would restart (observe)", "web@h1 ok"},
+		{[]Reason{"on_strike"}, "0 ok, 1 skipped (web@h1)", "web@h1 skipped: as it is"},
+		{[]Reason{ReasonAborted, ReasonNoCheckout}, "0 ok, 2 skipped (web@h2: no checkout; web@h1: told not to restart)", "web@h[1,2] (2) skipped: as it is"},
+	} {
+		r := &Report{ID: testID, Op: OpRestart, Target: "web"}
+		skipped := 0
+		for n, reason := range tt.reasons {
+			i := Result{Instance: fmt.Sprintf("web@h%d", n+1), Class: ClassOK, Phase: Done, Status: Skipped, Reason: reason, Detail: "as it is"}
+			if reason == "ok" {
+				i.Status, i.Reason, i.Detail = OK, "", ""
+			} else {
+				skipped++
+			}
+			r.Instances = append(r.Instances, i)
+		}
+		r.finish()
+		if want := "restart web: " + tt.summary + " in 0s [op " + testID + "]"; r.Summary != want {
+			t.Errorf("%q: got\n%s\nwant\n%s", tt.reasons, r.Summary, want)
+		}
+		if first, _, _ := strings.Cut(r.Text()[0], "\n"); first != tt.first {
+			t.Errorf("%q: first line %q; want %q", tt.reasons, first, tt.first)
+		}
+		if r.Counts.Skipped != skipped || r.Counts.OK != len(tt.reasons) || r.Exit != ExitOK {
+			t.Errorf("%q: counts %+v, exit %d; want all ok, %d of them skipped, exit 0", tt.reasons, r.Counts, r.Exit, skipped)
+		}
 	}
 }
 
@@ -118,7 +161,7 @@ func TestReportJSON(t *testing.T) {
 			keys := sortedKeys(instances[0].(map[string]any))
 			want := []string{
 				"accepted_ms", "class", "detail", "done_ms", "gateway", "host", "instance", "invocation_id", "journal", "last_seen",
-				"late", "legacy", "phase", "revision", "service", "status", "tier", "unknown", "version",
+				"late", "legacy", "phase", "reason", "revision", "service", "status", "tier", "unknown", "version",
 			}
 			if !slices.Equal(keys, want) {
 				t.Errorf("instance keys %q; want %q", keys, want)

@@ -18,8 +18,8 @@ const maxNamed = 3
 // first, identical answers folded into one line, and last one sentence.
 func (r *Report) Text() []string {
 	var lines []string
-	for _, class := range Classes {
-		lines = append(lines, r.classLines(class)...)
+	for _, results := range r.sections() {
+		lines = append(lines, sectionLines(results)...)
 	}
 	for _, t := range countTexts(r.Unattributed) {
 		lines = append(lines, "answered (unattributed): "+t)
@@ -30,29 +30,55 @@ func (r *Report) Text() []string {
 	return fleet.ChatMessages(append(lines, r.Summary))
 }
 
+// sections are the instances by class, trouble first. A failed unit that was
+// left alone counts as ok, for nobody asked for it, and is trouble all the same.
+func (r *Report) sections() [][]Result {
+	var out [][]Result
+	add := func(class Class, left bool) {
+		var s []Result
+		for _, i := range r.Instances {
+			if i.Class == class && i.leftFailed() == left {
+				s = append(s, i)
+			}
+		}
+		out = append(out, s)
+	}
+	for _, class := range Classes {
+		add(class, false)
+		if class == ClassFailed {
+			add(ClassOK, true)
+		}
+	}
+	return out
+}
+
+// Ordered returns the instances in the order of the report's text.
+func (r *Report) Ordered() []Result { return slices.Concat(r.sections()...) }
+
 // answers are the instances that answered the same.
 type answers struct {
 	words   string
 	names   []fleet.Instance
 	journal []string
+	left    bool  // failed units, which were left alone
 	alike   bool  // only their timings differ, which the line then gives as a range
 	from    int64 // ms, quickest and slowest
 	to      int64
 }
 
-// classLines has a line for each different answer in a class. What went well
-// differs in its timing alone, and is folded all the same.
-func (r *Report) classLines(class Class) []string {
+// sectionLines has a line for each different answer in a section. What went
+// well differs in its timing alone, and is folded all the same.
+func sectionLines(results []Result) []string {
 	groups := map[string]*answers{}
 	var order []*answers
-	for _, i := range r.Instances {
+	for _, i := range results {
 		inst, err := fleet.ParseInstance(i.Instance)
-		if err != nil || i.Class != class {
+		if err != nil {
 			continue // every name of a report has been parsed before
 		}
 		words := i.words()
 		revision := ""
-		if class == ClassOK && i.Revision != "" {
+		if i.Class == ClassOK && i.Revision != "" {
 			revision = " (at " + short(i.Revision) + ")"
 		}
 		key := words + revision
@@ -62,7 +88,7 @@ func (r *Report) classLines(class Class) []string {
 		}
 		g := groups[key]
 		if g == nil {
-			g = &answers{words: words + revision, journal: i.Journal, alike: alike, from: i.DoneMS}
+			g = &answers{words: words + revision, journal: i.Journal, left: i.leftFailed(), alike: alike, from: i.DoneMS}
 			groups[key] = g
 			order = append(order, g)
 		} else if alike {
@@ -73,7 +99,8 @@ func (r *Report) classLines(class Class) []string {
 	}
 	var lines []string
 	for _, g := range order {
-		line := strings.Join(fleet.FoldInstances(g.names), ", ")
+		names := fleet.FoldInstances(g.names)
+		line := strings.Join(names, ", ")
 		if n := len(g.names); n > 1 {
 			line += fmt.Sprintf(" (%d)", n)
 		}
@@ -84,6 +111,13 @@ func (r *Report) classLines(class Class) []string {
 			if to > from {
 				line += " to " + to.String()
 			}
+		}
+		if g.left {
+			it := "it"
+			if len(g.names) > 1 {
+				it = "them"
+			}
+			line += fmt.Sprintf("; name %s (%s) or --include-failed", it, strings.Join(names, ","))
 		}
 		lines = append(lines, line)
 		for _, j := range g.journal {
@@ -96,9 +130,19 @@ func (r *Report) classLines(class Class) []string {
 // summary is the report's last line.
 func (r *Report) summary() string {
 	var parts []string
+	skipped := r.skippedParts()
 	for _, class := range []Class{ClassOK, ClassFailed, ClassRefused, ClassSilent, ClassUnfinished} {
 		n := r.Counts.Of(class)
-		if n == 0 && (class != ClassOK || len(r.Instances) == 0) {
+		if class == ClassOK {
+			n -= r.Counts.Skipped
+		}
+		switch {
+		case n > 0:
+		case class != ClassOK, len(r.Instances) == 0:
+			continue
+		case len(r.because(ReasonObserve)) == len(r.Instances):
+			// "0 ok" would be no news of a fleet that only observes.
+			parts = append(parts, skipped...)
 			continue
 		}
 		part := fmt.Sprintf("%d %s", n, class)
@@ -106,9 +150,12 @@ func (r *Report) summary() string {
 			part = fmt.Sprintf("%d accepted", n)
 		}
 		if class != ClassOK {
-			part += " (" + r.named(class) + ")"
+			part += " (" + named(r.those(func(i Result) bool { return i.Class == class })) + ")"
 		}
 		parts = append(parts, part)
+		if class == ClassOK {
+			parts = append(parts, skipped...)
+		}
 	}
 	if n := len(r.Unattributed); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d answered (unattributed)", n))
@@ -117,14 +164,58 @@ func (r *Report) summary() string {
 	return fmt.Sprintf("%s %s: %s in %v [op %s]", r.Op, clip(r.Target, 120), strings.Join(parts, ", "), took, r.ID)
 }
 
-// named lists the first few instances of a class, folded.
-func (r *Report) named(class Class) string {
-	var all []fleet.Instance
+// skipReasons are the words for why instances were skipped, what needs
+// somebody's attention first. Those that would have done it count apart.
+var skipReasons = []struct {
+	reason Reason
+	words  string
+}{
+	{ReasonFailed, ": failed, left alone"}, {ReasonStopped, ": stopped"}, {ReasonNoCheckout, ": no checkout"},
+	{ReasonAborted, ": told not to restart"}, {"", ""},
+}
+
+// skippedParts is the summary's part on those on which nothing was done.
+func (r *Report) skippedParts() (parts []string) {
+	var why []string
+	n := 0
+	for _, s := range skipReasons {
+		if those := r.because(s.reason); len(those) > 0 {
+			n += len(those)
+			why = append(why, named(those)+s.words)
+		}
+	}
+	if n > 0 {
+		parts = append(parts, fmt.Sprintf("%d skipped (%s)", n, strings.Join(why, "; ")))
+	}
+	if n := len(r.because(ReasonObserve)); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d would %s (observe)", n, r.Op))
+	}
+	return parts
+}
+
+// because returns the instances that were skipped for a reason, "" being any
+// that has no words here: a newer daemon's, or none, an older one's.
+func (r *Report) because(reason Reason) []fleet.Instance {
+	return r.those(func(i Result) bool {
+		known := i.Reason == ReasonObserve
+		for _, s := range skipReasons {
+			known = known || i.Reason == s.reason
+		}
+		return i.Skipped() && (i.Reason == reason || reason == "" && !known)
+	})
+}
+
+func (r *Report) those(want func(Result) bool) (all []fleet.Instance) {
 	for _, i := range r.Instances {
-		if inst, err := fleet.ParseInstance(i.Instance); err == nil && i.Class == class {
+		if inst, err := fleet.ParseInstance(i.Instance); err == nil && want(i) {
 			all = append(all, inst)
 		}
 	}
+	return all
+}
+
+// named lists the first few of some instances, folded.
+func named(all []fleet.Instance) string {
 	folded := fleet.FoldInstances(all)
 	more := ""
 	if len(folded) > maxNamed {

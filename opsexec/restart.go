@@ -237,7 +237,7 @@ func (r *restart) mayRestart(ctx, due context.Context) bool {
 		r.Before = u
 		return true
 	case u.ActiveState == "failed":
-		r.end(RestartSkipped, "left alone: it has failed (%s); failed units are restarted only on request", reason(u))
+		r.end(RestartSkipped, "left alone: it has failed (%s)", reason(u))
 	default:
 		r.end(RestartSkipped, "left alone: it is stopped")
 	}

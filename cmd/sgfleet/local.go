@@ -158,6 +158,9 @@ func (l *localRun) one(ctx context.Context, s fleet.LocalService) localResult {
 		return say(control.ClassRefused, "busy", err.Error())
 	}
 	r.InvocationID, r.Journal = res.After.InvocationID, append(r.Journal, res.Journal...)
+	if res.Status == opsexec.RestartSkipped && res.After.ActiveState == "failed" {
+		res.Summary += fmt.Sprintf("; name it (%s) or --include-failed", r.Instance)
+	}
 	return say(restartClass(res.Status), string(res.Status), did+res.Summary)
 }
 
@@ -264,7 +267,7 @@ func (a *app) printLocal(op, target string, results []localResult) error {
 	case "jsonl": // streamed
 	case "name":
 		for _, r := range results {
-			if r.Class == control.ClassOK {
+			if r.Class == control.ClassOK && r.Status != string(control.Skipped) {
 				fmt.Fprintln(a.stdout, r.Instance)
 			}
 		}

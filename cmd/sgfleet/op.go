@@ -219,7 +219,7 @@ func (a *app) printReport(r *control.Report) error {
 		return json.NewEncoder(a.stdout).Encode(map[string]any{"event": "report", "op": r.ID, "report": r})
 	case "name":
 		for _, i := range r.Instances {
-			if i.Class == control.ClassOK {
+			if i.Class == control.ClassOK && !i.Skipped() {
 				fmt.Fprintln(a.stdout, i.Instance)
 			}
 		}
@@ -243,7 +243,7 @@ func (a *app) paintReport(line string) string {
 		return a.paint(a.stdout, dim, line)
 	}
 	for _, w := range []struct{ word, sgr string }{
-		{" failed", red}, {" silent", yellow}, {" unfinished", yellow}, {" refused", yellow}, {" ok", green},
+		{" failed", red}, {" silent", yellow}, {" unfinished", yellow}, {" refused", yellow}, {" skipped", yellow}, {" ok", green},
 	} {
 		if name, rest, ok := strings.Cut(line, w.word); ok && !strings.Contains(name, ": ") {
 			return name + a.paint(a.stdout, w.sgr, w.word) + rest
@@ -262,12 +262,8 @@ func (a *app) printWide(r *control.Report) error {
 		}
 		return fleet.Humane(time.Duration(n) * time.Millisecond)
 	}
-	for _, class := range control.Classes {
-		for _, i := range r.Instances {
-			if i.Class == class {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.10s\t%s\n", i.Instance, i.Class, i.Status, ms(i.AcceptedMS), ms(i.DoneMS), i.Revision, i.Detail)
-			}
-		}
+	for _, i := range r.Ordered() {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.10s\t%s\n", i.Instance, i.Class, i.Status, ms(i.AcceptedMS), ms(i.DoneMS), i.Revision, i.Detail)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -386,6 +386,9 @@ func testLocal(r *rig) {
 		r.Errorf("no journal lines:\n%s", out)
 	}
 	r.must(os.Remove(flag))
+	if out := r.inside(0, "restart", "web", "--local", "--yes"); !strings.Contains(out, "skipped") || !strings.Contains(out, "name it (web@ha) or --include-failed") {
+		r.Errorf("a failed unit left alone, without saying how it comes back:\n%s", out)
+	}
 	r.inside(0, "restart", "web", "--local", "--include-failed", "--yes")
 	r.inside(6, "restart", "web", "--local")
 	r.inside(5, "restart", "inference", "--local", "--yes")
