@@ -65,7 +65,8 @@ func TestReportOfSkipped(t *testing.T) {
 	}{
 		{[]Reason{ReasonFailed}, "0 ok, 1 skipped (web@h1: failed, left alone)", "web@h1 skipped: as it is; name it (web@h1) or --include-failed"},
 		{
-			[]Reason{"ok", ReasonStopped, ReasonFailed, ReasonFailed}, "1 ok, 3 skipped (web@h[3,4]: failed, left alone; web@h2: stopped)",
+			[]Reason{"ok", ReasonStopped, ReasonFailed, ReasonFailed},
+			"1 ok, 3 skipped (web@h[3,4]: failed, left alone; web@h2: stopped)",
 			"web@h[3,4] (2) skipped: as it is; name them (web@h[3,4]) or --include-failed",
 		},
 		{[]Reason{ReasonObserve, ReasonObserve}, "2 would restart (observe)", "web@h[1,2] (2) skipped: as it is"},

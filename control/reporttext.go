@@ -170,8 +170,11 @@ var skipReasons = []struct {
 	reason Reason
 	words  string
 }{
-	{ReasonFailed, ": failed, left alone"}, {ReasonStopped, ": stopped"}, {ReasonNoCheckout, ": no checkout"},
-	{ReasonAborted, ": told not to restart"}, {"", ""},
+	{ReasonFailed, ": failed, left alone"},
+	{ReasonStopped, ": stopped"},
+	{ReasonNoCheckout, ": no checkout"},
+	{ReasonAborted, ": told not to restart"},
+	{"", ""},
 }
 
 // skippedParts is the summary's part on those on which nothing was done.
