@@ -16,9 +16,10 @@ import (
 // the whole host look DOWN.
 const showTimeout = 2 * time.Second
 
-// beat is what the heartbeats of a daemon remember. Its fields belong to the
-// goroutine that writes heartbeats, except for the channels.
+// beat is what the heartbeats of a daemon remember. Its fields belong to whoever
+// has the turn, except for the channels.
 type beat struct {
+	turn    chan struct{}  // holds one token while somebody looks at units and writes what was seen
 	wake    chan struct{}  // a heartbeat is due soon
 	changed chan restarted // what restarts have found out
 
@@ -44,10 +45,24 @@ type unitSeen struct {
 
 func newBeat(instances int) beat {
 	return beat{
+		turn: make(chan struct{}, 1),
 		wake: make(chan struct{}, 1), changed: make(chan restarted, 4*instances),
 		units: map[string]*unitSeen{}, wrote: map[string]string{},
 	}
 }
+
+// take waits for the turn. Entries are then written in the order in which their
+// units were looked at, and none is replaced by an older one.
+func (b *beat) take(ctx context.Context) bool {
+	select {
+	case b.turn <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (b *beat) giveBack() { <-b.turn }
 
 // soon asks for a heartbeat before its time: something has changed.
 func (b *beat) soon() {
@@ -183,14 +198,13 @@ func (r *run) heartbeats(ctx context.Context) {
 // it reads what was there before: an entry that somebody else has written since
 // our last one means that two daemons control one unit.
 func (r *run) writeBeat(ctx context.Context) error {
-	r.takeRestarted()
-	fields := make([]any, 0, 2*len(r.instances))
-	for _, i := range r.instances {
-		b, err := json.Marshal(r.describe(ctx, i))
-		if err != nil {
-			return fmt.Errorf("encoding the heartbeat of %s: %w", i.name, err)
-		}
-		fields = append(fields, i.name, b)
+	if !r.beat.take(ctx) {
+		return ctx.Err()
+	}
+	defer r.beat.giveBack()
+	fields, err := r.encodeBeats(ctx, r.instances)
+	if err != nil {
+		return err
 	}
 	var clock *redis.TimeCmd
 	var before *redis.SliceCmd
@@ -198,7 +212,7 @@ func (r *run) writeBeat(ctx context.Context) error {
 	names := r.names()
 	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
 	defer cancel()
-	_, err := r.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = r.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		clock, before, hold = p.Time(ctx), p.HMGet(ctx, r.keys.Live(), names...), p.HGetAll(ctx, r.keys.Hold())
 		p.HSet(ctx, r.keys.Live(), fields...)
 		return nil
@@ -223,6 +237,65 @@ func (r *run) writeBeat(ctx context.Context) error {
 	r.beat.lastAt = now
 	r.metrics.add(metricHeartbeats, 1)
 	return nil
+}
+
+// encodeBeats looks at some instances' units: names and entries by turns.
+func (r *run) encodeBeats(ctx context.Context, instances []*instance) ([]any, error) {
+	r.takeRestarted()
+	fields := make([]any, 0, 2*len(instances))
+	for _, i := range instances {
+		b, err := json.Marshal(r.describe(ctx, i))
+		if err != nil {
+			return nil, fmt.Errorf("encoding the heartbeat of %s: %w", i.name, err)
+		}
+		fields = append(fields, i.name, b)
+	}
+	return fields, nil
+}
+
+// beatWait is how long a final ack waits for the heartbeats that go with it.
+const beatWait = time.Second
+
+// beatsWith returns a command that writes the heartbeats of those on which the
+// ops of batch have ended, and of those who share a checkout that was pulled:
+// in one MULTI with the acks, so that whoever has read the acks reads no roster
+// from before. giveBack is called when it has been sent.
+//
+// A bus that hangs holds up no ack; there is no command then, and a heartbeat
+// follows before long.
+func (r *run) beatsWith(ctx context.Context, batch []answer) (write []func(context.Context, redis.Pipeliner), giveBack func()) {
+	ctx, cancel := context.WithTimeout(ctx, beatWait)
+	defer cancel()
+	ended, pulled := map[string]bool{}, map[string]bool{}
+	for _, a := range batch {
+		ended[a.ack.Instance] = true
+	}
+	for _, a := range batch {
+		for _, i := range r.instances {
+			if opSpecs[a.op.Op].Pulls && i.name == a.ack.Instance && i.Checkout != "" {
+				pulled[i.Checkout] = true
+			}
+		}
+	}
+	var those []*instance
+	for _, i := range r.instances {
+		if ended[i.name] || pulled[i.Checkout] {
+			those = append(those, i)
+		}
+	}
+	if len(those) == 0 || !r.beat.take(ctx) {
+		return nil, func() {}
+	}
+	for path := range pulled {
+		r.heads.forget(path) // a look that began before the pull may have ended after it
+	}
+	fields, err := r.encodeBeats(ctx, those)
+	if err != nil || ctx.Err() != nil {
+		r.beat.giveBack()
+		return nil, func() {}
+	}
+	write = append(write, func(ctx context.Context, p redis.Pipeliner) { p.HSet(ctx, r.keys.Live(), fields...) })
+	return write, r.beat.giveBack
 }
 
 // takeRestarted takes in what restarts have found out since the last heartbeat.

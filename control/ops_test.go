@@ -48,10 +48,32 @@ func TestPullSharedCheckout(t *testing.T) {
 	if n := fake.fetches("/srv/app"); n != 1 {
 		t.Errorf("got %d pulls, want 1", n)
 	}
-	r.await("the registry to show what is checked out and what runs", func() bool {
-		h := r.registry()["web@h1"]
-		return h.CheckoutRevision == rev(2) && h.RunningRevision == rev(1)
+	if h := r.registry()["web@h1"]; h.CheckoutRevision != rev(2) || h.RunningRevision != rev(1) {
+		t.Errorf("the registry says that %s is checked out and %s runs; want %s and %s", h.CheckoutRevision, h.RunningRevision, rev(2), rev(1))
+	}
+}
+
+// Whoever has read a final ack finds no roster from before it.
+func TestRegistryKeepsUpWithAcks(t *testing.T) {
+	t.Parallel()
+	r, _, _ := startOne(t, func(_ *rigDaemon, f *fakeHost) {
+		u := f.unit("stargazer-web.service")
+		u.ActiveState, u.SubState = "failed", "failed"
 	})
+	for n := range 3 {
+		if a := r.finals(r.send(OpRestart, "web@h1").ID, 1)["web@h1"]; a.Status != OK {
+			t.Fatalf("got %+v, want it restarted", a)
+		} else if h := r.registry()["web@h1"]; h.InvocationID != a.InvocationID || h.ActiveState != "active" || h.LastOp != a.ID {
+			t.Errorf("restart %d: the ack tells of %s, the registry of %s, %s since %s", n, a.InvocationID, h.InvocationID, h.ActiveState, h.LastOp)
+		}
+	}
+	r.finals(r.send(OpPull, "web").ID, 1)
+	got := r.registry()
+	for _, name := range []string{"web@h1", "agents@h1"} { // one checkout
+		if h := got[name]; h.CheckoutRevision != rev(2) || h.RunningRevision != rev(1) {
+			t.Errorf("%s: the registry says that %s is checked out and %s runs; want %s and %s", name, h.CheckoutRevision, h.RunningRevision, rev(2), rev(1))
+		}
+	}
 }
 
 // TestPullError is shared by those who joined the pull.

@@ -129,7 +129,9 @@ func (r *run) report(batch []answer) error {
 	ctx, cancel := context.WithTimeout(r.last, r.tuning.DoneTimeout)
 	defer cancel()
 	for n := 0; ; n++ {
-		err := r.Client.push(ctx, r.tuning.AckTimeout, r.keys, batch)
+		beats, giveBack := r.beatsWith(ctx, batch)
+		err := r.Client.push(ctx, r.tuning.AckTimeout, r.keys, batch, beats...)
+		giveBack()
 		if err == nil || !sleep(ctx, backoff(r.tuning.BackoffFirst, r.tuning.BackoffMost, n, r.name, n)) {
 			return err
 		}
