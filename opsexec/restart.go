@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"time"
 )
 
@@ -111,11 +112,21 @@ func QueueRestart(ctx context.Context, units Units, unit string) error {
 	}
 	if err == nil {
 		_, err = units.Restart(ctx, unit, false)
+		err = permission(err, unit)
 	}
 	if err != nil {
 		return fmt.Errorf("queueing a restart of %s: %w", unit, err)
 	}
 	return nil
+}
+
+// permission adds to systemd's refusal what would allow it.
+func permission(err error, unit string) error {
+	if !errors.Is(err, ErrNotAuthorized) {
+		return err
+	}
+	return fmt.Errorf("%w: no polkit rule allows %s to %s for %s; sudo sgfleet doctor prints the one to add to %s",
+		err, ManageUnits, userName(os.Geteuid()), unit, PolkitRules)
 }
 
 // RestartUnit restarts a unit and tells the truth about it: ok means that the
@@ -179,7 +190,7 @@ func (r *restart) run(ctx context.Context) {
 	ch, err := r.units.Restart(due, r.unit, !r.o.IncludeFailed || r.Before.ActiveState != "failed")
 	if err != nil && !errors.Is(err, ErrBusLost) {
 		s.unused()
-		r.fail(fmt.Errorf("not restarted: %w", err))
+		r.fail(fmt.Errorf("not restarted: %w", permission(err, r.unit)))
 		return
 	}
 	r.watched = true

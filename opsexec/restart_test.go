@@ -138,7 +138,8 @@ func TestRestartUnit(t *testing.T) {
 		},
 		{
 			name: "not authorized", before: active, restart: fails(fmt.Errorf("%w: interactive authorization required", ErrNotAuthorized)),
-			want: RestartFailed, err: ErrNotAuthorized, summary: "not authorized", restarts: 1,
+			want: RestartFailed, err: ErrNotAuthorized, restarts: 1,
+			summary: "no polkit rule allows org.freedesktop.systemd1.manage-units to ",
 		},
 		{name: "stopped", before: stopped, want: RestartSkipped, summary: "it is stopped"},
 		{name: "stopped, failed included", before: stopped, o: RestartOptions{IncludeFailed: true}, want: RestartSkipped, summary: "it is stopped"},

@@ -28,6 +28,13 @@ type Units interface {
 	Show(ctx context.Context, unit string) (Unit, error)
 }
 
+// ManageUnits is the polkit action that systemd asks for when a user other than
+// root wants a unit restarted.
+const ManageUnits = "org.freedesktop.systemd1.manage-units"
+
+// PolkitRules is the file of the rules that allow it.
+const PolkitRules = "/etc/polkit-1/rules.d/50-sgfleet.rules"
+
 var (
 	ErrNoSuchUnit    = errors.New("no such unit")
 	ErrUnitMasked    = errors.New("unit is masked")
