@@ -43,6 +43,9 @@ type Cmd struct {
 	// stays held until the command has ended too, even when the daemon that
 	// took it is killed.
 	Lock Lock
+
+	// As, when set, is the user that root runs the command as.
+	As *syscall.Credential
 }
 
 // Result is what a command that was started did.
@@ -116,7 +119,7 @@ func startProcess(ctx context.Context, cmd Cmd) (*process, error) {
 		Path: path, Args: cmd.Argv, Dir: dir,
 		Env:    append([]string{}, cmd.Env...), // never nil, which would mean the daemon's own
 		Stdout: w, Stderr: w,
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Credential: cmd.As},
 	}
 	if l, ok := cmd.Lock.(*flock); ok {
 		c.ExtraFiles = []*os.File{l.f}

@@ -13,17 +13,22 @@ import (
 )
 
 // OSTree is the real [Tree].
-type OSTree struct{}
+type OSTree struct {
+	User string // name or uid: whose git works in the checkouts; "" means this process's
+}
 
 // Resolve implements [Tree]. Beyond the owner it checks that nobody else may
 // write the git directory or its configuration: whoever can makes our git run
 // their commands (filters, credential helpers, includes).
-func (OSTree) Resolve(dir string) (Checkout, error) {
+func (t OSTree) Resolve(dir string) (Checkout, error) {
 	if !filepath.IsAbs(dir) {
 		return Checkout{}, fmt.Errorf("checkout %q is not an absolute path", dir)
 	}
 	dir = filepath.Clean(dir)
 	real, err := filepath.EvalSymlinks(dir)
+	if at := (*fs.PathError)(nil); errors.As(err, &at) && at.Path == dir {
+		err = at.Err // it names dir already
+	}
 	if err != nil {
 		return Checkout{}, fmt.Errorf("checkout %s: %w", dir, err)
 	}
@@ -31,9 +36,15 @@ func (OSTree) Resolve(dir string) (Checkout, error) {
 	if err != nil {
 		return Checkout{}, err
 	}
+	uid := os.Geteuid()
+	if t.User != "" {
+		if uid, err = userID(t.User); err != nil {
+			return Checkout{}, err
+		}
+	}
 	common := commonDir(gitDir)
 	for _, path := range []string{real, gitDir, common, filepath.Join(common, "config")} {
-		if err := ownedByUs(dir, path, path != real); err != nil {
+		if err := ownedBy(uid, real, path); err != nil {
 			return Checkout{}, err
 		}
 	}
@@ -85,28 +96,43 @@ func checkoutAbove(dir string) string {
 	}
 }
 
-// ownedByUs says what is wrong with the owner of path and, when private, with
-// who else may write it, together with the way out.
-func ownedByUs(dir, path string, private bool) error {
+// ownedBy says what is wrong with the owner of path, which is the checkout at
+// dir or belongs to it, or with who else may write there, and the way out. That
+// is never to give it to root: the services that work in it would lose it.
+func ownedBy(uid int, dir, path string) error {
 	fi, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("checkout %s: %w", dir, err)
+		return fmt.Errorf("checkout %w", err)
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
 		return nil
 	}
-	me := os.Geteuid()
-	if int(st.Uid) != me {
-		owner := userName(int(st.Uid))
-		return fmt.Errorf("checkout %s: %s belongs to %s, but sgfleet runs as %s: run sgfleet as %s (sgfleet_user) or chown -R %s the checkout",
-			dir, path, owner, userName(me), owner, userName(me))
+	if owner := int(st.Uid); owner != uid {
+		var ways []string
+		if uid != 0 {
+			ways = append(ways, fmt.Sprintf("chown -R %s %s", userName(uid), dir))
+		}
+		if owner != 0 {
+			ways = append(ways, fmt.Sprintf("run sgfleet as %s (User= of its unit; sgfleet_user of the Ansible role)", userName(owner)))
+		}
+		return fmt.Errorf("%s belongs to %s, but sgfleet runs as %s: %s", path, userName(owner), userName(uid), strings.Join(ways, " or "))
 	}
-	if private && fi.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("checkout %s: %s may be written by other users (mode %04o), who could make git run anything: chmod -R go-w %s",
-			dir, path, fi.Mode().Perm(), path)
+	if path != dir && fi.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s may be written by other users (mode %04o), who could make git run anything: chmod -R go-w %s",
+			path, fi.Mode().Perm(), path)
 	}
 	return nil
+}
+
+func userID(name string) (int, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		if u, err = user.LookupId(name); err != nil {
+			return 0, fmt.Errorf("user %s, whom the checkouts have to belong to, is not known: %w", name, err)
+		}
+	}
+	return strconv.Atoi(u.Uid)
 }
 
 func userName(uid int) string {

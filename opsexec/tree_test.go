@@ -82,7 +82,7 @@ func TestResolveRefuses(t *testing.T) {
 		},
 		"foreign checkout": {
 			func(t *testing.T, dir string) string { chown(t, dir); return dir }, true,
-			[]string{"DIR belongs to nobody, but sgfleet runs as root", "run sgfleet as nobody (sgfleet_user) or chown -R root the checkout"},
+			[]string{"DIR belongs to nobody, but sgfleet runs as root", "sgfleet runs as root: run sgfleet as nobody (User= of its unit"},
 		},
 		"foreign .git":   {func(t *testing.T, dir string) string { chown(t, dir, ".git"); return dir }, true, []string{"DIR/.git belongs to nobody"}},
 		"foreign config": {func(t *testing.T, dir string) string { chown(t, dir, ".git/config"); return dir }, true, []string{"DIR/.git/config belongs to nobody"}},
@@ -94,6 +94,9 @@ func TestResolveRefuses(t *testing.T) {
 			}
 			dir := gittest.NewRemote(t).Clone()
 			_, err := OSTree{}.Resolve(tt.prepare(t, dir))
+			if err != nil && strings.Contains(err.Error(), "chown -R root") {
+				t.Errorf("would take it from its services: %v", err)
+			}
 			for _, want := range tt.want {
 				want = strings.ReplaceAll(want, "DIR", dir)
 				if err == nil || !strings.Contains(err.Error(), want) {
@@ -101,6 +104,25 @@ func TestResolveRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whose checkout it has to be is not always who looks at it.
+func TestResolveForUser(t *testing.T) {
+	asRoot(t)
+	dir := gittest.NewRemote(t).Clone()
+	_, err := OSTree{User: "nobody"}.Resolve(dir)
+	if want := dir + " belongs to root, but sgfleet runs as nobody: chown -R nobody " + dir; err == nil || err.Error() != want {
+		t.Errorf("error %v\nwant %s", err, want)
+	}
+	for _, path := range []string{"", ".git", ".git/config"} {
+		chown(t, dir, path)
+	}
+	if _, err := (OSTree{User: "nobody"}).Resolve(dir); err != nil {
+		t.Error(err)
+	}
+	if _, err := (OSTree{User: "no-such-user"}).Resolve(dir); err == nil || !strings.Contains(err.Error(), "user no-such-user") {
+		t.Errorf("error %v", err)
 	}
 }
 
