@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/fleet"
+	"github.com/sgfleet/sgfleet/opsexec"
 )
 
 // app is one invocation of the program. Each subcommand is a file of its own
@@ -20,6 +22,16 @@ type app struct {
 	stdout, stderr io.Writer
 	args           []string // as given, to say them again
 	flags          globals
+
+	systemd func() opsexec.Units // in tests, in place of this host's systemd
+}
+
+// openUnits returns this host's systemd and what closes it.
+func (a *app) openUnits(ctx context.Context) (opsexec.Units, func()) {
+	if a.systemd != nil {
+		return a.systemd(), func() {}
+	}
+	return hostUnits(ctx, discard)
 }
 
 // globals are the flags that every command takes.

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"strings"
 	"time"
 
 	"github.com/sgfleet/sgfleet/cmd/internal/cli"
@@ -66,10 +67,62 @@ func (a *app) warn(notes ...string) {
 
 // redisError adds to an error from Redis what to look at.
 func (a *app) redisError(cfg *fleet.Config, err error) error {
-	return &cli.Error{
-		Code: exitError, Err: err,
-		Hint: fmt.Sprintf("Redis is %s (sgfleet config view --sources tells where that comes from); --redis URL overrides it.", redactURL(cfg.Redis.URL)),
+	hint := fmt.Sprintf("Redis is %s (sgfleet config view --sources tells where that comes from); --redis URL overrides it.", redactURL(cfg.Redis.URL))
+	switch text := err.Error(); {
+	case strings.Contains(text, "WRONGPASS "), strings.Contains(text, "NOAUTH "):
+		hint = a.passwordHint(cfg)
+	case strings.Contains(text, "NOPERM "):
+		hint = fmt.Sprintf("That is for an operator's Redis user; this is %s. Set redis.username and redis.password_file to one that may.", a.redisUser(cfg))
 	}
+	return &cli.Error{Code: exitError, Err: err, Hint: hint}
+}
+
+// passwordHint says as whom Redis was asked, where the password came from, and
+// what to set.
+func (a *app) passwordHint(cfg *fleet.Config) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	units, done := a.openUnits(ctx)
+	defer done()
+	if self, err := readDaemonUnit(ctx, units, cfg); err == nil {
+		if cred, ok := self.hidden(cfg); ok {
+			secret := self.secret(cred)
+			return fmt.Sprintf("On this host %s.\nAsk on the operator's machine, or here with it:\n  %s", secret, withCredential(cred, a.again()...))
+		}
+	}
+	const set = "Set redis.username and redis.password_file (in ~/.config/sgfleet/config.yaml, for example)."
+	sources := a.sources()
+	password := "no password"
+	inURL := false
+	if u, err := url.Parse(cfg.Redis.URL); err == nil {
+		_, inURL = u.User.Password()
+	}
+	switch {
+	case cfg.Redis.Password != "":
+		password = "the password of redis.password (" + sources.Of("redis.password") + ")"
+	case cfg.Redis.PasswordFile != "":
+		password = fmt.Sprintf("the password in %s (redis.password_file, %s)", cfg.Redis.PasswordFile, sources.Of("redis.password_file"))
+	case inURL:
+		password = "the password in redis.url (" + sources.Of("redis.url") + ")"
+	}
+	return fmt.Sprintf("%s was asked as %s with %s.\n%s", redactURL(cfg.Redis.URL), a.redisUser(cfg), password, set)
+}
+
+// redisUser names the Redis user and where its name comes from.
+func (a *app) redisUser(cfg *fleet.Config) string {
+	if cfg.Redis.Username != "" {
+		return fmt.Sprintf("user %s (redis.username, %s)", cfg.Redis.Username, a.sources().Of("redis.username"))
+	}
+	if u, err := url.Parse(cfg.Redis.URL); err == nil && u.User.Username() != "" {
+		return fmt.Sprintf("user %s (redis.url, %s)", u.User.Username(), a.sources().Of("redis.url"))
+	}
+	return "user default (redis.username is not set)"
+}
+
+// sources says where the config's values come from.
+func (a *app) sources() fleet.Sources {
+	_, sources, _ := a.loadSources()
+	return sources
 }
 
 // redactURL hides the password of a Redis URL.

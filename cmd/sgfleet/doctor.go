@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +13,6 @@ import (
 	"github.com/sgfleet/sgfleet/cmd/internal/cli"
 	"github.com/sgfleet/sgfleet/control"
 	"github.com/sgfleet/sgfleet/fleet"
-	"github.com/sgfleet/sgfleet/opsexec"
 )
 
 func init() { commands = append(commands, (*app).doctorCmd) }
@@ -21,9 +20,11 @@ func init() { commands = append(commands, (*app).doctorCmd) }
 func (a *app) doctorCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "doctor", Short: "Check config, Redis, systemd, git and checkouts; each failure with what mends it",
-		Long: `doctor changes nothing. On a machine that runs no sgfleet daemon (an operator's)
-the checks of units and checkouts are skipped, not failed. It exits 1 when a
-check failed.`,
+		Long: `doctor changes nothing. On a machine that runs no sgfleet daemon (an operator's:
+sgfleet.service is not installed, or not enabled) the checks of units and
+checkouts are skipped, not failed. As root it sees most: the daemon's Redis
+password, polkit's rules and the checkouts of the user that the daemon runs as.
+It exits 1 when a check failed.`,
 		Example: "  sgfleet doctor\n  sgfleet doctor -o json",
 		Args:    exactArgs(),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context()) },
@@ -56,8 +57,12 @@ func (a *app) doctor(ctx context.Context) error {
 		d.say("config", "fail", "sgfleet config check", "%v", err)
 	} else {
 		d.say("config", "ok", "", "%s: %s on %s", configFiles(cfg, sources), count(len(cfg.LocalServices(cfg.Host)), "service"), cfg.Host)
-		d.redis(ctx, cfg, sources)
-		d.host(ctx, cfg)
+		units, done := d.openUnits(ctx)
+		defer done()
+		var self daemonUnit
+		self, err = readDaemonUnit(ctx, units, cfg)
+		d.redis(ctx, cfg, sources, self)
+		d.host(ctx, cfg, units, self, err)
 	}
 	return d.report()
 }
@@ -66,7 +71,19 @@ func (a *app) doctor(ctx context.Context) error {
 // which the host's clock judges as well (±30 s), come into danger.
 const maxClockOff = 10 * time.Second
 
-func (d *doctor) redis(ctx context.Context, cfg *fleet.Config, sources fleet.Sources) {
+func (d *doctor) redis(ctx context.Context, cfg *fleet.Config, sources fleet.Sources, self daemonUnit) {
+	with := ""
+	if cred, ok := self.hidden(cfg); ok {
+		file, err := os.Open(cred.Path)
+		if err != nil || cred.Property != "LoadCredential" {
+			d.say("redis", "skip", withCredential(cred, d.again()...), "not asked: %s", self.secret(cred))
+			return
+		}
+		file.Close()
+		own := *cfg
+		own.Redis.PasswordFile = cred.Path
+		cfg, with = &own, fmt.Sprintf(" (with the credential %s of %s, read from %s)", cred.Name, self.Name, cred.Path)
+	}
 	c, err := d.connect(cfg)
 	if err != nil {
 		d.say("redis", "fail", "sgfleet config view --sources redis", "%v", err)
@@ -76,10 +93,10 @@ func (d *doctor) redis(ctx context.Context, cfg *fleet.Config, sources fleet.Sou
 	begin := time.Now()
 	now, err := c.Now(ctx)
 	if err != nil {
-		d.say("redis", "fail", "sgfleet config view --sources redis", "%s: %v", redactURL(cfg.Redis.URL), err)
+		d.say("redis", "fail", "sgfleet config view --sources redis", "%s: %v%s", redactURL(cfg.Redis.URL), err, with)
 		return
 	}
-	d.say("redis", "ok", "", "%s answers in %s", redactURL(cfg.Redis.URL), fleet.Humane(time.Since(begin)))
+	d.say("redis", "ok", "", "%s answers in %s%s", redactURL(cfg.Redis.URL), fleet.Humane(time.Since(begin)), with)
 	if off := time.Since(now.Time()).Abs(); off > maxClockOff {
 		d.say("clock", "warn", "timedatectl set-ntp true", "this host's clock is %s off Redis's; ops are not affected, signatures and logs are", fleet.Humane(off))
 	} else {
@@ -102,7 +119,7 @@ func (d *doctor) redis(ctx context.Context, cfg *fleet.Config, sources fleet.Sou
 // registry as well, but are no instances of a service.
 func (d *doctor) registry(cfg *fleet.Config, entries []fleet.Entry) {
 	if len(entries) == 0 {
-		d.say("registry", "warn", "systemctl start sgfleet", "no daemon has sent a heartbeat (key_prefix %q)", cfg.KeyPrefix)
+		d.say("registry", "warn", "on a host that runs services: systemctl enable --now sgfleet", "no daemon has sent a heartbeat (key_prefix %q)", cfg.KeyPrefix)
 		return
 	}
 	var troubled []string
@@ -151,67 +168,6 @@ func (d *doctor) access(ctx context.Context, cfg *fleet.Config, c *control.Clien
 		return
 	}
 	d.say("acl", "ok", "", "user %s may subscribe, publish and answer", user)
-}
-
-// host checks what a daemon on this machine needs.
-func (d *doctor) host(ctx context.Context, cfg *fleet.Config) {
-	units, done := hostUnits(ctx, discard)
-	defer done()
-	self, err := units.Show(ctx, fleet.ServiceUnit(cfg.SelfUnit))
-	if err != nil {
-		d.say("systemd", "skip", "", "units and checkouts are not checked: %v", err)
-		return
-	}
-	if self.LoadState != "loaded" {
-		d.say("daemon", "skip", "", "%s is %s here: an operator's machine, units and checkouts are not checked", cfg.SelfUnit, self.LoadState)
-		return
-	}
-	if self.ActiveState == "active" {
-		d.say("daemon", "ok", "", "%s is active", cfg.SelfUnit)
-	} else {
-		d.say("daemon", "fail", "systemctl start "+cfg.SelfUnit, "%s is %s (%s)", cfg.SelfUnit, self.ActiveState, self.Result)
-	}
-	checked := map[string]bool{}
-	for _, s := range cfg.LocalServices(cfg.Host) {
-		u, err := units.Show(ctx, s.Unit)
-		switch {
-		case err != nil:
-			d.say(s.Unit, "fail", "systemctl status "+s.Unit, "%v", err)
-		case u.LoadState != "loaded":
-			d.say(s.Unit, "fail", "systemctl cat "+s.Unit, "%s has no usable unit: %s", s.Instance, u.LoadState)
-		case u.ActiveState != "active":
-			d.say(s.Unit, "warn", "systemctl start "+s.Unit, "%s is %s; a restart leaves it alone", s.Instance, u.ActiveState)
-		default:
-			d.say(s.Unit, "ok", "", "%s is active", s.Instance)
-		}
-		if s.Checkout != "" && !checked[s.Checkout] {
-			checked[s.Checkout] = true
-			d.checkout(ctx, s.Checkout)
-		}
-	}
-}
-
-func (d *doctor) checkout(ctx context.Context, dir string) {
-	if _, err := exec.LookPath("git"); err != nil {
-		d.say(dir, "fail", "apt-get install git", "git is not installed")
-		return
-	}
-	tree := opsexec.OSTree{}
-	c, err := tree.Resolve(dir)
-	if err != nil {
-		d.say(dir, "fail", "", "%v", err)
-		return
-	}
-	if m, err := tree.Marker(c); err == nil && m != nil {
-		d.say(dir, "warn", "sgfleet pull --local (mends it)", "a pull by %s was interrupted", m.By)
-		return
-	}
-	head, err := opsexec.Head(ctx, opsexec.OSExec, tree, dir)
-	if err != nil {
-		d.say(dir, "fail", "", "%v", err)
-		return
-	}
-	d.say(dir, "ok", "", "at %.10s", head)
 }
 
 func (d *doctor) report() error {

@@ -77,7 +77,7 @@ func (a *app) localOp(ctx context.Context, o opCmd, target string, f opFlags) er
 			return err
 		}
 	}
-	units, done := hostUnits(ctx, discard)
+	units, done := a.openUnits(ctx)
 	defer done()
 	l := &localRun{app: a, cfg: cfg, units: units, op: o.name, target: sel, flags: f, pulled: map[string]opsexec.PullResult{}}
 	if f.timeout > 0 {

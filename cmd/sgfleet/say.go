@@ -79,7 +79,7 @@ func (a *app) say(ctx context.Context, text, by string) error {
 
 // sayRestart is !bot_restart and !proxy_restart: one unit of this host.
 func (a *app) sayRestart(ctx context.Context, unit string) error {
-	units, done := hostUnits(ctx, discard)
+	units, done := a.openUnits(ctx)
 	defer done()
 	r := opsexec.RestartUnit(ctx, units, unit, opsexec.RestartOptions{
 		IncludeFailed: true, Journal: opsexec.JournalLines(opsexec.OSExec, journalLines),
