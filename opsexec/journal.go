@@ -219,7 +219,7 @@ func ReadJournal(ctx context.Context, q JournalQuery, emit func(JournalEntry) er
 	switch {
 	case err == nil && count == 0 && q.AfterCursor == "":
 		return cmp.Or(q.access(ctx), ErrNoEntries)
-	case errors.As(err, &exit) && exit.ExitCode() == 1: // ssh's own is 255
+	case errors.As(err, &exit) && exit.ExitCode() == 1:
 		if denied := q.access(ctx); errors.Is(denied, ErrNoJournal) {
 			return denied // journalctl may have said nothing
 		}
@@ -284,6 +284,9 @@ func (q JournalQuery) read(ctx context.Context, emit func(JournalEntry) error) e
 	err = <-ended
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if exit := (*exec.ExitError)(nil); q.Host != "" && errors.As(err, &exit) && exit.ExitCode() == 255 { // ssh's own
+		return fmt.Errorf("ssh to %s failed: %s", q.Host, ChatLine(complaint.String()))
 	}
 	if err != nil {
 		return fmt.Errorf("reading the journal: %w: %s", err, ChatLine(complaint.String()))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,7 +71,7 @@ func (a *app) logs(ctx context.Context, target string, f logsFlags) error {
 	}
 	services, _, err := localServices(cfg, host, target)
 	if err != nil {
-		return elsewhere(err, target, host)
+		return a.elsewhere(ctx, err, cfg, target, host)
 	}
 	q := opsexec.JournalQuery{Lines: f.lines, Follow: f.follow, Host: f.host}
 	instances := map[string]string{}
@@ -94,17 +95,61 @@ func (a *app) logs(ctx context.Context, target string, f logsFlags) error {
 			return fmt.Errorf("noting the cursor: %w", err)
 		}
 	}
-	return logsError(err, services, host)
+	return a.elsewhere(ctx, logsError(err, services, host), cfg, target, host)
 }
 
-// elsewhere adds to the error of a target that names an instance of another
-// host how to read that one's journal.
-func elsewhere(err error, target, host string) error {
-	i, notOne := fleet.ParseInstance(target)
-	if ce := (*cli.Error)(nil); notOne == nil && i.Host != host && errors.As(err, &ce) && ce.Code == exitNobody {
+// elsewhere adds to the error of a target of which host has nothing where it
+// runs. A config without services gives every machine the default ones, so that
+// they are looked for here may mean nothing.
+func (a *app) elsewhere(ctx context.Context, err error, cfg *fleet.Config, target, host string) error {
+	ce := (*cli.Error)(nil)
+	if !errors.As(err, &ce) || ce.Code != exitNobody || target == "" {
+		return err
+	}
+	if i, notOne := fleet.ParseInstance(target); notOne == nil && i.Host != host {
 		ce.Hint = fmt.Sprintf("Its journal is on its host: sgfleet logs %s --host %s", target, i.Host)
+		return err
+	}
+	hosts := hostsOf(cfg, target, a.cachedMembers(cfg))
+	if len(hosts) == 0 {
+		hosts = hostsOf(cfg, target, a.liveMembers(ctx, cfg))
+	}
+	if len(hosts) > 0 && !slices.Contains(hosts, host) {
+		ce.Hint = fmt.Sprintf("%s runs on %s: sgfleet logs %s --host %s", target, strings.Join(fleet.Fold(hosts), ", "), shellQuote(target), hosts[0])
 	}
 	return err
+}
+
+// hostsOf returns the hosts of the members that target selects.
+func hostsOf(cfg *fleet.Config, target string, members []fleet.Member) []string {
+	t, err := fleet.ParseTarget(target, cfg, members...)
+	if err != nil {
+		return nil
+	}
+	var hosts []string
+	for _, m := range members {
+		if t.Match(m) && !slices.Contains(hosts, m.Host) {
+			hosts = append(hosts, m.Host)
+		}
+	}
+	return hosts
+}
+
+// liveMembers asks the registry, for a hint only: not for long, and not being
+// told is no error.
+func (a *app) liveMembers(ctx context.Context, cfg *fleet.Config) []fleet.Member {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	c, err := a.connect(cfg)
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	reg, err := fleet.ReadRegistry(ctx, c, cfg.Keys())
+	if err != nil {
+		return nil
+	}
+	return reg.Members()
 }
 
 // logsError says what to do about a journal that told nothing.
