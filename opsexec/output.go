@@ -60,15 +60,26 @@ func (o *cappedOutput) String() string {
 	return b.String()
 }
 
-// excerpt is the one line of a command's output that says most: the first that
-// looks like an error, else the last.
+// unread is how git ends when the program that speaks to the remote failed:
+// why, that one has said right before.
+const unread = "fatal: Could not read from remote repository."
+
+// excerpt is what says most of a command's output: the first line that looks
+// like an error, else the last. Of a remote that git could not read it is the
+// last words of ssh, which may be several lines (the key that cannot be loaded,
+// then the refusal).
 func excerpt(output string) string {
 	last := ""
+	var before []string
 	for line := range strings.Lines(output) {
 		line = strings.TrimSpace(line)
 		if line == "" {
 			continue
 		}
+		if line == unread && len(before) > 0 {
+			return ChatLine(strings.Join(before[max(0, len(before)-3):], "; "))
+		}
+		before = append(before, line)
 		for _, p := range [...]string{"fatal: ", "error: ", "ERROR: "} {
 			if strings.HasPrefix(line, p) {
 				return ChatLine(line)

@@ -1,6 +1,7 @@
 package opsexec
 
 import (
+	"errors"
 	"os/exec"
 	"slices"
 	"strings"
@@ -113,5 +114,34 @@ func TestImportsStandardLibraryOnly(t *testing.T) {
 	}
 	if got, want := strings.Fields(string(out)), []string{"github.com/sgfleet/sgfleet/opsexec"}; !slices.Equal(got, want) {
 		t.Errorf("imports %v, want only the standard library and itself", got)
+	}
+}
+
+// Why a remote cannot be read ssh says before git does.
+func TestExcerptOfRemote(t *testing.T) {
+	const unread = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights\nand the repository exists.\n"
+	for _, tt := range []struct{ output, want, advice string }{
+		{"git@hub: Permission denied (publickey).\n" + unread, "git@hub: Permission denied (publickey).", "git.ssh_key"},
+		{
+			"Load key \"/run/key\": error in libcrypto\ngit@hub: Permission denied (publickey).\n" + unread,
+			`Load key "/run/key": error in libcrypto; git@hub: Permission denied (publickey).`, "no private key",
+		},
+		{
+			"No ED25519 host key is known for hub and you have requested strict checking.\nHost key verification failed.\n" + unread,
+			"No ED25519 host key is known for hub and you have requested strict checking.; Host key verification failed.", "git.known_hosts",
+		},
+		{"ssh: Could not resolve hostname hub: Name or service not known\n" + unread, "ssh: Could not resolve hostname hub: Name or service not known", ""},
+		{unread, "fatal: Could not read from remote repository.", ""},
+		{"ERROR: Repository not found.\n" + unread, "ERROR: Repository not found.", ""},
+		{"hello\nfatal: couldn't find remote ref main\n", "fatal: couldn't find remote ref main", ""},
+	} {
+		got := excerpt(tt.output)
+		if got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+		err := remoteAdvice(errors.New(got))
+		if advised := err.Error() != got; advised != (tt.advice != "") || !strings.Contains(err.Error(), tt.advice) {
+			t.Errorf("advice %v\nwant %q", err, tt.advice)
+		}
 	}
 }

@@ -85,6 +85,20 @@ func (p *puller) failed(r PullResult, err error) PullResult {
 	return r
 }
 
+// remoteAdvice adds to an error of fetch what to look at.
+func remoteAdvice(err error) error {
+	says := func(text string) bool { return strings.Contains(err.Error(), text) }
+	switch {
+	case says("Host key verification failed"):
+		return fmt.Errorf("%w: put the remote's host key into the file of git.known_hosts", err)
+	case says("error in libcrypto"), says("invalid format"):
+		return fmt.Errorf("%w: the file of git.ssh_key is no private key that ssh can read", err)
+	case says("Permission denied (publickey"):
+		return fmt.Errorf("%w: the remote wants another deploy key (git.ssh_key)", err)
+	}
+	return err
+}
+
 // aim fetches and decides where to go; t.next == t.old means nowhere.
 func (p *puller) aim(ctx context.Context, g git, st gitStatus) (target, error) {
 	t := target{old: st.head, next: st.head}
@@ -97,7 +111,7 @@ func (p *puller) aim(ctx context.Context, g git, st gitStatus) (target, error) {
 	}
 	refspec := "+refs/heads/" + branch + ":" + t.ref
 	if _, err := g.run(ctx, "fetch", "-q", "--no-tags", "--no-recurse-submodules", "--", t.remote, refspec); err != nil {
-		return t, err
+		return t, remoteAdvice(err)
 	}
 	name := cmp.Or(p.o.Revision, t.ref)
 	next, err := g.revision(ctx, name)

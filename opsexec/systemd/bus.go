@@ -167,7 +167,7 @@ func jobError(err error) error {
 		// Not an answer: the connection ended, or ctx did.
 		return fmt.Errorf("%w: %w", opsexec.ErrBusLost, err)
 	}
-	named := func(sentinel error) error { return fmt.Errorf("%w: %s", sentinel, e.Error()) }
+	named := func(sentinel error) error { return fmt.Errorf("%w: %s", sentinel, strings.TrimSuffix(e.Error(), ".")) }
 	switch e.Name {
 	case "org.freedesktop.systemd1.NoSuchUnit":
 		return named(opsexec.ErrNoSuchUnit)
