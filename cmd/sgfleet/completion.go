@@ -121,17 +121,3 @@ func (a *app) completeTargets(_ *cobra.Command, args []string, typed string) ([]
 	}
 	return out, directive
 }
-
-func (a *app) completeInstances(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	cfg, err := a.load()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var out []string
-	for _, m := range a.cachedMembers(cfg) {
-		if s := m.String(); strings.HasPrefix(s, typed) && !slices.Contains(args, s) {
-			out = append(out, s)
-		}
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
-}
