@@ -42,6 +42,10 @@ func (r *run) describe(ctx context.Context, i *instance) fleet.Heartbeat {
 		h.InvocationID = r.Identity.InvocationID
 	}
 	r.describeCheckout(ctx, i, &h)
+	if u.ActiveState == "active" && !u.ActiveEnter.IsZero() {
+		r.beat.seen(i.name).started(r.clock.now().Add(-time.Since(u.ActiveEnter)))
+	}
+	h.Started = r.beat.seen(i.name).began
 	if note := r.beat.seen(i.name).note; note != "" {
 		h.Degraded = note
 	}
@@ -73,5 +77,5 @@ func (r *run) describeCheckout(ctx context.Context, i *instance, h *fleet.Heartb
 	if h.InvocationID != "" {
 		seen.become(h.InvocationID, h.CheckoutRevision, h.At)
 	}
-	h.RunningRevision, h.Started = seen.revision, seen.began
+	h.RunningRevision = seen.revision
 }

@@ -328,6 +328,17 @@ func (u *unitSeen) become(invocation, revision string, now fleet.Time) {
 	}
 }
 
+// started corrects when the invocation began: it may be older than the first
+// look at it. What two clocks make of it differs a little from look to look.
+func (u *unitSeen) started(at fleet.Time) {
+	if at.Sub(u.began).Abs() > startedGrain {
+		u.began = at
+	}
+}
+
+// startedGrain is how exactly the registry tells when an invocation began.
+const startedGrain = time.Second
+
 // findOthers notes who else writes our entries.
 func (r *run) findOthers(before map[string]fleet.Heartbeat, now fleet.Time) {
 	for _, i := range r.instances {

@@ -76,6 +76,27 @@ func TestRegistryKeepsUpWithAcks(t *testing.T) {
 	}
 }
 
+// A unit that was up before the daemon's first look is as old as systemd says.
+func TestStartedBeforeTheDaemon(t *testing.T) {
+	t.Parallel()
+	const age = 11 * time.Minute
+	r, _, fake := startOne(t, func(_ *rigDaemon, f *fakeHost) {
+		f.unit("stargazer-web.service").ActiveEnter = time.Now().Add(-age)
+	})
+	if h := r.registry()["web@h1"]; h.At.Sub(h.Started) < age-startedGrain || h.At.Sub(h.Started) > age+patience {
+		t.Errorf("up for %v by the registry; want %v", h.At.Sub(h.Started), age)
+	}
+	// Restarted, it is young again, even while systemd tells of its former life.
+	u := fake.unit("stargazer-web.service")
+	fake.mu.Lock()
+	u.then, u.ActiveEnter = "activating", time.Now().Add(-age)
+	fake.mu.Unlock()
+	a := r.finals(r.send(OpRestart, "web").ID, 1)["web@h1"]
+	if h := r.registry()["web@h1"]; h.InvocationID != a.InvocationID || h.At.Sub(h.Started) > patience {
+		t.Errorf("restarted as %s (%s): up for %v by the registry, as %s", a.InvocationID, a.Detail, h.At.Sub(h.Started), h.InvocationID)
+	}
+}
+
 // TestPullError is shared by those who joined the pull.
 func TestPullError(t *testing.T) {
 	t.Parallel()

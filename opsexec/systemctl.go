@@ -102,7 +102,7 @@ func systemctlError(res Result, err error) error {
 // shown are the properties of a unit that Show asks for.
 var shown = strings.Join([]string{
 	"Id", "LoadState", "ActiveState", "SubState", "Result", "InvocationID", "MainPID", "NRestarts", "Job",
-	"ActiveEnterTimestamp", "ExecMainCode", "ExecMainStatus",
+	"ActiveEnterTimestampMonotonic", "ExecMainCode", "ExecMainStatus",
 	"StartLimitBurst", "StartLimitIntervalUSec", "TimeoutStartUSec", "TimeoutStopUSec",
 }, ",")
 
@@ -112,7 +112,7 @@ func (s Systemctl) Show(ctx context.Context, unit string) (Unit, error) {
 	if err != nil {
 		return Unit{}, err
 	}
-	res, err := s.run(ctx, systemctlLimit, "show", "--timestamp=unix", "--property="+shown, "--", unit)
+	res, err := s.run(ctx, systemctlLimit, "show", "--property="+shown, "--", unit)
 	if err != nil {
 		return Unit{}, systemctlError(res, err)
 	}
@@ -150,9 +150,8 @@ func parseShow(out string) Unit {
 		TimeoutStart: span("TimeoutStartUSec"), TimeoutStop: span("TimeoutStopUSec"),
 		Exit: exitWords(number("ExecMainCode"), number("ExecMainStatus")),
 	}
-	if s, err := strconv.ParseInt(strings.TrimPrefix(p["ActiveEnterTimestamp"], "@"), 10, 64); err == nil && s > 0 {
-		u.ActiveEnter = time.Unix(s, 0)
-	}
+	µs, _ := strconv.ParseUint(p["ActiveEnterTimestampMonotonic"], 10, 64)
+	u.ActiveEnter = OfMonotonic(µs)
 	return u
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // answers is an Exec that always gives one answer and keeps what it was asked.
@@ -30,7 +32,7 @@ InvocationID=0123456789abcdef0123456789abcdef
 MainPID=4711
 NRestarts=2
 Job=815
-ActiveEnterTimestamp=@1767225600
+ActiveEnterTimestampMonotonic=1
 ExecMainCode=2
 ExecMainStatus=9
 StartLimitBurst=5
@@ -45,12 +47,13 @@ func TestSystemctlShow(t *testing.T) {
 	want := Unit{
 		Name: "web.service", LoadState: "loaded", ActiveState: "active", SubState: "running", Result: "success",
 		InvocationID: "0123456789abcdef0123456789abcdef", MainPID: 4711, NRestarts: 2, Job: 815,
-		ActiveEnter: time.Unix(1767225600, 0), Exit: "signal 9 (killed)",
+		ActiveEnter: got.ActiveEnter, Exit: "signal 9 (killed)",
 		StartLimitBurst: 5, StartLimitInterval: 10 * time.Second, TimeoutStart: 90 * time.Second,
 	}
 	if got != want || err != nil {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
 	}
+	checkActiveSinceBoot(t, got)
 	args := strings.Join(a.got.Argv, " ")
 	if !strings.HasPrefix(args, "systemctl --no-ask-password ") || !strings.HasSuffix(args, " -- web.service") {
 		t.Errorf("ran %q", args)
@@ -132,4 +135,20 @@ func FuzzParseShow(f *testing.F) {
 			t.Errorf("negative time span: %+v", u)
 		}
 	})
+}
+
+// checkActiveSinceBoot checks that a unit that is active since the system's
+// monotonic clock began is that old.
+func checkActiveSinceBoot(t *testing.T, u Unit) {
+	t.Helper()
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		t.Fatal(err)
+	}
+	if age := time.Since(u.ActiveEnter); u.ActiveEnter.IsZero() || age > time.Duration(now.Nano()) || age < time.Duration(now.Nano())-time.Minute {
+		t.Errorf("active for %v; want %v", age, time.Duration(now.Nano()))
+	}
+	if got := OfMonotonic(uint64(now.Nano()/1000) + 1e12); !got.IsZero() {
+		t.Errorf("a moment to come is %v; want the zero time", got)
+	}
 }

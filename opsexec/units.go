@@ -53,7 +53,10 @@ type Unit struct {
 	MainPID      int
 	NRestarts    int // automatic restarts only (Restart=); manual ones do not count
 	Job          uint32
-	ActiveEnter  time.Time // host's clock
+	// ActiveEnter is when it last became active; zero: never, or not known. It
+	// goes by the monotonic clock: [time.Since] is right, though the host's
+	// clock was set since.
+	ActiveEnter time.Time
 
 	// Exit says how the main process last ended ("exit status 1", "signal
 	// KILL"), in words fit for chat; "" when it has not, or is not known.

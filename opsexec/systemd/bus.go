@@ -215,9 +215,7 @@ func unitOf(name string, p map[string]any) opsexec.Unit {
 	if job := get[[]any](p, "Job"); len(job) > 0 {
 		u.Job, _ = job[0].(uint32)
 	}
-	if µs := get[uint64](p, "ActiveEnterTimestamp"); µs > 0 {
-		u.ActiveEnter = time.UnixMicro(int64(µs))
-	}
+	u.ActiveEnter = opsexec.OfMonotonic(get[uint64](p, "ActiveEnterTimestampMonotonic"))
 	return u
 }
 

@@ -76,12 +76,15 @@ func TestBusSilent(t *testing.T) {
 func TestUnitOf(t *testing.T) {
 	got := unitOf("web.service", map[string]any{
 		"LoadState": "loaded", "ActiveState": "failed", "InvocationID": []byte{0xab, 1}, "Job": []any{uint32(7), dbus.ObjectPath("/job/7")},
-		"TimeoutStartUSec": uint64(1<<64 - 1), "TimeoutStopUSec": uint64(1500000), "ActiveEnterTimestamp": uint64(1000),
+		"TimeoutStartUSec": uint64(1<<64 - 1), "TimeoutStopUSec": uint64(1500000), "ActiveEnterTimestampMonotonic": uint64(1),
 		"ExecMainCode": int32(2), "ExecMainStatus": int32(9), "NRestarts": uint32(2),
 	})
 	want := opsexec.Unit{
 		Name: "web.service", LoadState: "loaded", ActiveState: "failed", InvocationID: "ab01", Job: 7,
-		TimeoutStop: 1500 * time.Millisecond, ActiveEnter: time.UnixMilli(1), Exit: "killed by SIGKILL", NRestarts: 2,
+		TimeoutStop: 1500 * time.Millisecond, ActiveEnter: got.ActiveEnter, Exit: "killed by SIGKILL", NRestarts: 2,
+	}
+	if early := opsexec.OfMonotonic(1); got.ActiveEnter.Sub(early).Abs() > time.Minute || got.ActiveEnter.IsZero() {
+		t.Errorf("active since %v; want %v", got.ActiveEnter, early)
 	}
 	if got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
