@@ -32,6 +32,10 @@ func (r *run) describe(ctx context.Context, i *instance) fleet.Heartbeat {
 	case err != nil:
 		h.Degraded = "systemd cannot be asked: " + oneLine(err.Error(), 200)
 	default:
+		if i.Instance.Service == fleet.DaemonService && u.ActiveState == "activating" {
+			// This very process, which says READY once its first entry is written.
+			u.ActiveState, u.ActiveEnter = "active", time.Time{}
+		}
 		h.ActiveState, h.Result, h.NRestarts, h.InvocationID = u.ActiveState, u.Result, u.NRestarts, u.InvocationID
 		if u.LoadState == "not-found" || u.LoadState == "masked" {
 			h.Degraded = "unit " + i.Unit + " is " + u.LoadState

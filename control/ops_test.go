@@ -97,6 +97,30 @@ func TestStartedBeforeTheDaemon(t *testing.T) {
 	}
 }
 
+// The daemon that starts does not call itself one that is being started, nor
+// one of the services that it serves.
+func TestDaemonOfItself(t *testing.T) {
+	t.Parallel()
+	said := make(chan string, 100)
+	r, _, _ := startOne(t, func(d *rigDaemon, f *fakeHost) {
+		d.Notify = func(s string) { said <- s }
+		u := f.unit("sgfleet.service")
+		u.ActiveState, u.ActiveEnter = "activating", time.Now().Add(-time.Hour) // the process before
+	})
+	h := r.registry()["sgfleet@h1"]
+	if h.ActiveState != "active" || h.At.Sub(h.Started) > patience {
+		t.Errorf("%s, up for %v; want it active, just so", h.ActiveState, h.At.Sub(h.Started))
+	}
+	for s := range said {
+		if strings.HasPrefix(s, "STATUS=subscribed") {
+			if s != "STATUS=subscribed, serving 3 services" {
+				t.Errorf("got %q; want 3 services", s)
+			}
+			break
+		}
+	}
+}
+
 // TestPullError is shared by those who joined the pull.
 func TestPullError(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sgfleet/sgfleet/fleet"
 	"github.com/sgfleet/sgfleet/opsexec"
 )
 
@@ -38,7 +39,7 @@ func (r *run) run(ctx context.Context) error {
 		reporting.Go(r.reportAll)
 		close(r.readyChan())
 		r.notify("READY=1")
-		r.status("subscribed, serving %d services", len(r.instances))
+		r.status("subscribed, serving %s", count(r.services(), "service"))
 		<-ctx.Done()
 	}
 
@@ -61,6 +62,16 @@ func (r *run) run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// services is how many services are served; the host daemon itself is none.
+func (r *run) services() (n int) {
+	for _, i := range r.instances {
+		if i.Instance.Service != fleet.DaemonService {
+			n++
+		}
+	}
+	return n
 }
 
 // stopAcks is what the last acks may take. A few seconds for the reader to end,

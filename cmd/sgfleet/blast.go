@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -70,17 +71,18 @@ func (b blast) summary() string {
 	gateways := 0
 	for _, e := range b.Instances {
 		hosts[e.Host] = true
-		if tiers[e.Tier] == 0 {
-			order = append(order, e.Tier)
+		tier := cmp.Or(e.Tier, e.Service) // a daemon has none
+		if tiers[tier] == 0 {
+			order = append(order, tier)
 		}
-		tiers[e.Tier]++
+		tiers[tier]++
 		if e.Gateway {
 			gateways++
 		}
 	}
 	var parts []string
 	for _, t := range order {
-		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %d", t, tiers[t])))
+		parts = append(parts, fmt.Sprintf("%s %d", t, tiers[t]))
 	}
 	s := fmt.Sprintf("%s %s: %s on %s (%s)", b.Op, b.target,
 		count(len(b.Instances), "instance"), count(len(hosts), "host"), strings.Join(parts, ", "))
