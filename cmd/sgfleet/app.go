@@ -84,7 +84,7 @@ instance is accounted for by name.`,
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		help(cmd, args)
 		if !cmd.HasParent() {
-			fmt.Fprint(a.stdout, "\n"+exitCodesTable)
+			fmt.Fprint(a.stdout, "\n"+targetsTable+"\n"+exitCodesTable)
 		}
 	})
 	return root

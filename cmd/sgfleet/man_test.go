@@ -34,6 +34,17 @@ func TestManPages(t *testing.T) {
 				t.Errorf("%s: exit status %q is missing", name, line)
 			}
 		}
+		if says := strings.Contains(string(page), " [command] [flags]"); says != cmd.HasAvailableSubCommands() {
+			t.Errorf("%s: its synopsis has [command]: %v", name, says)
+		}
+		if strings.Contains(string(page), "[=false]") {
+			t.Errorf("%s: shows defaults that say nothing", name)
+		}
+		for _, section := range []string{"TARGETS", "EXIT STATUS", "ENVIRONMENT", "FILES"} {
+			if !cmd.HasParent() && !strings.Contains(string(page), ".SH "+section+"\n") {
+				t.Errorf("%s: no section %s", name, section)
+			}
+		}
 		for _, sub := range cmd.Commands() {
 			if sub.IsAvailableCommand() {
 				check(sub)

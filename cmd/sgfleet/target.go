@@ -8,6 +8,18 @@ import (
 	"github.com/sgfleet/sgfleet/fleet"
 )
 
+// targetsTable is the syntax of a TARGET, in help and in the manual.
+const targetsTable = `Targets, joined by commas:
+  all           every instance (never the daemons)
+  TIER          all services of a tier
+  SERVICE       a service on every host
+  SERVICE@HOST  one instance; SERVICE@HOST#N one copy of it
+  host:NAME     everything on a host
+  sgfleet@HOST  the daemon itself
+  !PART         leaves out what PART selects: all,!host:gw-1
+  *, [1-4,7]    in a name: any characters, each of these numbers
+`
+
 // checkedTarget parses s and requires that each part of it selects something:
 // a mistyped name is a usage error with the nearest one, a name that nobody
 // bears is "nobody matched".
