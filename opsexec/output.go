@@ -79,7 +79,7 @@ func excerpt(output string) string {
 		if line == unread && len(before) > 0 {
 			return ChatLine(strings.Join(before[max(0, len(before)-3):], "; "))
 		}
-		before = append(before, line)
+		before = append(before, strings.TrimSuffix(line, "."))
 		for _, p := range [...]string{"fatal: ", "error: ", "ERROR: "} {
 			if strings.HasPrefix(line, p) {
 				return ChatLine(line)

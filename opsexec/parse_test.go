@@ -121,14 +121,14 @@ func TestImportsStandardLibraryOnly(t *testing.T) {
 func TestExcerptOfRemote(t *testing.T) {
 	const unread = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights\nand the repository exists.\n"
 	for _, tt := range []struct{ output, want, advice string }{
-		{"git@hub: Permission denied (publickey).\n" + unread, "git@hub: Permission denied (publickey).", "git.ssh_key"},
+		{"git@hub: Permission denied (publickey).\n" + unread, "git@hub: Permission denied (publickey)", "git.ssh_key"},
 		{
 			"Load key \"/run/key\": error in libcrypto\ngit@hub: Permission denied (publickey).\n" + unread,
-			`Load key "/run/key": error in libcrypto; git@hub: Permission denied (publickey).`, "no private key",
+			`Load key "/run/key": error in libcrypto; git@hub: Permission denied (publickey)`, "no private key",
 		},
 		{
 			"No ED25519 host key is known for hub and you have requested strict checking.\nHost key verification failed.\n" + unread,
-			"No ED25519 host key is known for hub and you have requested strict checking.; Host key verification failed.", "git.known_hosts",
+			"No ED25519 host key is known for hub and you have requested strict checking; Host key verification failed", "git.known_hosts",
 		},
 		{"ssh: Could not resolve hostname hub: Name or service not known\n" + unread, "ssh: Could not resolve hostname hub: Name or service not known", ""},
 		{unread, "fatal: Could not read from remote repository.", ""},
