@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
+	"unsafe"
 )
 
 // awaitExit returns when the child pid has ended, and leaves it a zombie: until
@@ -30,4 +32,13 @@ func allocate(f *os.File, size int64) error {
 		return nil
 	}
 	return err
+}
+
+// monotonic reads the clock by which systemd tells when a unit became active.
+// (Go has its own reading of it, counted from the start of the process.)
+func monotonic() (time.Duration, bool) {
+	const clockMonotonic = 1
+	var ts syscall.Timespec
+	_, _, errno := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	return time.Duration(ts.Nano()), errno == 0
 }
