@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -118,7 +119,10 @@ func (f *fleet) ansible(playbook string, args ...string) (string, int) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), 5*time.Minute)
 	defer cancel()
-	args = append([]string{"-i", filepath.Join(f.dir, "inventory.yml"), filepath.Join("playbooks", playbook)}, args...)
+	if !slices.Contains(args, "-i") {
+		args = append([]string{"-i", filepath.Join(f.dir, "inventory.yml")}, args...)
+	}
+	args = append([]string{filepath.Join("playbooks", playbook)}, args...)
 	cmd := exec.CommandContext(ctx, "ansible-playbook", args...)
 	cmd.Dir = filepath.Join(f.root, "ansible")
 	cmd.Env = append(os.Environ(), "ANSIBLE_CONFIG="+filepath.Join(f.root, "ansible/ansible.cfg"), "ANSIBLE_NOCOLOR=1",
@@ -127,7 +131,7 @@ func (f *fleet) ansible(playbook string, args ...string) (string, int) {
 		"ANSIBLE_SSH_CONTROL_PATH_DIR="+f.dir+"/cp")
 	start := time.Now()
 	out, err := cmd.CombinedOutput()
-	f.t.Logf("ansible-playbook %s %s: %v", playbook, strings.Join(args[3:], " "), time.Since(start).Round(100*time.Millisecond))
+	f.t.Logf("ansible-playbook %s %s: %v", playbook, strings.Join(args[1:], " "), time.Since(start).Round(100*time.Millisecond))
 	if err != nil && cmd.ProcessState == nil { // it did not even start
 		return err.Error(), -1
 	}

@@ -52,7 +52,6 @@ func TestFleet(t *testing.T) {
 			t.FailNow()
 		}
 	}
-	chapter("WrongVariable", wrongVariable)
 	chapter("FirstInstallObserves", firstInstall)
 	chapter("Act", act)
 	chapter("Restart", restartAll)
@@ -91,16 +90,6 @@ func (f *fleet) mustAnsible(playbook string, args ...string) string {
 	return out
 }
 
-func wrongVariable(f *fleet) {
-	out, code := f.ansible("site.yml", "--limit", "h1", "-e", "sgfleet_mode=maybe")
-	if code == 0 || !strings.Contains(out, "value of sgfleet_mode must be one of: observe, act, got: maybe") {
-		f.t.Fatalf("exit %d\n%s", code, out)
-	}
-	if _, err := f.tryIn("h1", "test", "-e", "/etc/sgfleet"); err == nil {
-		f.t.Fatal("the host was touched")
-	}
-}
-
 // A first install beside running services touches none of them.
 func firstInstall(f *fleet) {
 	f.operatorOnHub()
@@ -123,7 +112,13 @@ func firstInstall(f *fleet) {
 // act changes a setting as an engineer does, and then runs the role once more.
 func act(f *fleet) {
 	f.inventory(map[string]any{"sgfleet_mode": "act"})
+	// What stays in the roster of a service that was taken out of sgfleet_services.
+	f.sh("hub", "r='redis-cli --user sg-operator --pass "+operatorPassword+` --no-auth-warning'
+$r hset sg:control:live video@h2 "$($r hget sg:control:live agents@h2 | sed s/agents/video/g)"`)
 	f.mustAnsible("site.yml", "--tags", "sgfleet_install,sgfleet_verify")
+	if out, _, _ := f.operator("services", "host:h2", "-o", "name"); strings.Contains(out, "video") || !strings.Contains(out, "agents@h2") {
+		f.t.Errorf("video@h2 is not forgotten, or more than it is:\n%s", out)
+	}
 	if n := changed(f.mustAnsible("site.yml")); n["h1"]+n["h2"]+n["h3"]+n["h4"]+n["hub"] != "00000" {
 		f.t.Fatalf("the second run changed something: %v", n)
 	}
@@ -133,12 +128,16 @@ func act(f *fleet) {
 // test does next. What it returns requires that this was all it did.
 func checkOnly(f *fleet, host string) (verify func()) {
 	f.t.Helper()
-	checked := f.ansibleBeside("site.yml", "--limit", host, "--check", "--diff", "-e", "sgfleet_mode=observe")
+	checked := f.ansibleBeside("site.yml", "--limit", host, "--check", "--diff", "-e",
+		`{"sgfleet_mode": "observe", "sgfleet_services": {"agents": {"checkout": "`+checkout+`"}, "video": {"tier": "web", "checkout": "`+checkout+`"}}}`)
 	return func() {
 		f.t.Helper()
 		out, code := checked()
 		if code != 0 || !strings.Contains(out, "+mode: observe") || !strings.Contains(out, "-mode: act") {
 			f.t.Errorf("--check --diff does not show the change (exit %d)\n%s", code, out)
+		}
+		if !regexp.MustCompile(`(?m)^\+ +var units = .*"stargazer-video.service"`).MatchString(out) {
+			f.t.Errorf("--check --diff does not show the new polkit rule\n%s", out)
 		}
 		if mode := f.in(host, "grep", "^mode:", "/etc/sgfleet/config.yaml"); mode != "mode: act\n" {
 			f.t.Errorf("--check changed the host: %s", mode)
@@ -160,6 +159,7 @@ func (f *fleet) gatewayLast() {
 
 func restartAll(f *fleet) {
 	f.startPackaging()
+	refused := wrongCredentials(f)
 	before := f.invocations(hosts...)
 	r := f.op(0, "restart", "all")
 	for k, id := range f.invocations(hosts...) {
@@ -171,6 +171,7 @@ func restartAll(f *fleet) {
 	if len(r.named("ok")) != 12 {
 		f.t.Errorf("report: %+v", r)
 	}
+	refused()
 }
 
 func (f *fleet) afterPulls(host string) int {
@@ -274,82 +275,6 @@ func brokenUnit(f *fleet) {
 	f.op(0, "update", "consolidation", "--include-failed")
 }
 
-func powerLoss(f *fleet) {
-	check := checkOnly(f, "h2")
-	before := f.invocations("h1", "h2", "h4")
-	f.hosts("off", "h3")
-	r := f.op(4, "restart", "inference,agents")
-	silent := slices.Sorted(maps.Keys(r.named("silent")))
-	if !slices.Equal(silent, []string{"agents@h3", "inference@h3"}) {
-		f.t.Errorf("silent: %v", silent)
-	}
-	f.hosts("up", "h3")
-	booted := f.invocations("h3")
-	f.whole()
-	time.Sleep(3 * time.Second) // longer than the splay: a replay would have begun by now
-	if after := f.invocations("h3"); !maps.Equal(booted, after) {
-		f.t.Errorf("something was replayed on h3:\n%v\n%v", booted, after)
-	}
-	after := f.invocations("h1", "h2", "h4")
-	each([]string{"h1", "h2", "h4"}, func(h, s string) {
-		k := h + "/" + s
-		if want := s == "inference" || s == "agents"; (before[k] != after[k]) != want {
-			f.t.Errorf("%s restarted: %v, want %v", k, before[k] != after[k], want)
-		}
-	})
-	check()
-}
-
-// whole waits until every instance is back in the roster and heard of.
-func (f *fleet) whole() time.Duration {
-	f.t.Helper()
-	return f.until(60*time.Second, "the roster is whole", func() bool {
-		_, _, code := f.operator("ping", "all", "--timeout", "3s", "-o", "json")
-		return code == 0
-	})
-}
-
-func partition(f *fleet) {
-	before := f.invocations("h2")
-	f.hosts("cut", "h2")
-	time.Sleep(2 * time.Second) // cooldown of the op before
-	r := f.op(4, "restart", "consolidation")
-	if silent := r.named("silent"); len(silent) != 1 || silent["consolidation@h2"] == "" {
-		f.t.Errorf("silent: %v", silent)
-	}
-	f.hosts("join", "h2")
-	f.t.Logf("back after %v", f.whole().Round(100*time.Millisecond))
-	// A subscription that outlived the partition still gets the op from TCP, and
-	// the daemon sees by Redis's time that it is too late; where the watchdog
-	// was quicker, the new one never hears of it.
-	f.until(20*time.Second, "h2 refuses the late op or subscribes again", func() bool {
-		log := f.sh("h2", "journalctl -u sgfleet -o cat --since=-40s")
-		return strings.Contains(log, "expired") || strings.Contains(log, "subscribed again")
-	})
-	if after := f.invocations("h2"); !maps.Equal(before, after) {
-		f.t.Errorf("the op was replayed after the partition:\n%v\n%v", before, after)
-	}
-}
-
-func redisRestart(f *fleet) {
-	before := f.invocations(hosts...)
-	f.sh("hub", "systemctl kill -s KILL redis-server; sleep 1; systemctl reset-failed redis-server || true; systemctl start redis-server")
-	took := f.whole()
-	if took > 15*time.Second {
-		f.t.Errorf("subscribed again after %v, want at most 15 s", took)
-	}
-	f.t.Logf("subscribed again after %v", took.Round(100*time.Millisecond))
-	if after := f.invocations(hosts...); !maps.Equal(before, after) {
-		f.t.Errorf("a service was restarted:\n%v\n%v", before, after)
-	}
-}
-
-func reboot(f *fleet) {
-	f.hosts("off", "h4")
-	f.hosts("up", "h4")
-	f.t.Logf("roster whole %v after the boot", f.whole().Round(100*time.Millisecond))
-}
-
 func (f *fleet) daemonID(host string) string {
 	f.t.Helper()
 	return f.in(host, "systemctl", "show", "-P", "InvocationID", "sgfleet.service")
@@ -446,6 +371,11 @@ func badRelease(f *fleet) {
 	if code == 0 {
 		f.t.Fatalf("the rollout succeeded\n%s", out)
 	}
+	for _, want := range []string{"has its previous binary back", `not subscribed within 2 s. sgfleet.service is`, `\nbad release\n`} {
+		if !strings.Contains(out, want) {
+			f.t.Errorf("the rollout does not say %q\n%s", want, out)
+		}
+	}
 	for _, h := range hosts {
 		if f.sha(h) != before[h] {
 			f.t.Errorf("%s has another binary than before", h)
@@ -471,8 +401,10 @@ func goodRelease(f *fleet) {
 // failoverAndRemoval moves two hosts to a Redis with a Sentinel and removes a
 // third meanwhile.
 func failoverAndRemoval(f *fleet) {
+	refused := refusedRemovals(f, "h1")
 	removed := f.ansibleBeside("remove.yml", "--limit", "h2")
 	sentinelFailover(f)
+	refused()
 	if out, code := removed(); code != 0 {
 		f.t.Fatalf("remove.yml: exit %d\n%s", code, out)
 	}

@@ -35,6 +35,10 @@ func sentinelFailover(f *fleet) {
 		if exe != "/usr/bin/sgfleet\n" {
 			f.t.Errorf("%s: the daemon runs %s", h, exe)
 		}
+		// The binary would be found before the package's; the password is not used any more.
+		if out, err := f.tryIn(h, "ls", "/usr/local/bin/sgfleet", "/etc/sgfleet/credentials/redis-password", "/etc/sgfleet/credentials/staged/redis-password"); err == nil || strings.Contains(out, "\n/") {
+			f.t.Errorf("%s: still there: %s", h, out)
+		}
 	}
 	ping := func() bool {
 		_, _, code := f.operator("ping", "inference", "--config", "/root/sentinel.yaml", "--timeout", "2s", "-o", "json")

@@ -117,8 +117,8 @@ rm /root/deploy
 chown -R %[1]s: %[2]s`, owner[host], checkout))
 }
 
-// inventory writes the inventory, with vars over those of every host.
-func (f *fleet) inventory(vars map[string]any) {
+// vars are the variables of every host.
+func (f *fleet) vars() map[string]any {
 	f.t.Helper()
 	read := func(name string) string {
 		b, err := os.ReadFile(name)
@@ -128,7 +128,7 @@ func (f *fleet) inventory(vars map[string]any) {
 		return string(b)
 	}
 	hostKey := strings.Fields(f.in("hub", "cat", "/etc/ssh/ssh_host_ed25519_key.pub"))
-	all := map[string]any{
+	return map[string]any{
 		"ansible_user": "root", "ansible_ssh_private_key_file": filepath.Join(f.state, "id"),
 		"sgfleet_binary":               "../bin/sgfleet", // as the README has it: from where ansible-playbook is started
 		"sgfleet_redis_url":            "redis://hub:6379/0",
@@ -143,6 +143,12 @@ func (f *fleet) inventory(vars map[string]any) {
 		"sgfleet_config":               map[string]any{"heartbeat_interval": "2s", "cooldown": "2s", "splay": "500ms"},
 		"sgfleet_redis_agent_password": agentPassword, "sgfleet_redis_operator_password": operatorPassword, "sgfleet_redis_roster_password": rosterPassword,
 	}
+}
+
+// inventory writes the inventory, with vars over those of every host.
+func (f *fleet) inventory(vars map[string]any) {
+	f.t.Helper()
+	all := f.vars()
 	for k, v := range vars {
 		all[k] = v
 	}
