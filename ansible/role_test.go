@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -69,6 +70,77 @@ func TestArgumentSpecsAreTheDefaults(t *testing.T) {
 				t.Errorf("%s: %s has a default and no spec", role, name)
 			}
 		}
+	}
+}
+
+// A role that runs twice in a play must not take what it registered itself for
+// a mistyped variable.
+func TestRegisteredVariablesAreKnown(t *testing.T) {
+	var vars struct {
+		Registered []string `yaml:"sgfleet_registered"`
+	}
+	decode(t, "roles/sgfleet/vars/main.yml", &vars)
+	var found []string
+	for _, role := range []string{"sgfleet", "sgfleet_redis"} {
+		files, err := filepath.Glob(filepath.Join("roles", role, "tasks/*.yml"))
+		if err != nil || len(files) == 0 {
+			t.Fatal(role, files, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`register: (\S+)|set_fact:\n +(\S+):`).FindAllStringSubmatch(string(text), -1) {
+				found = append(found, m[1]+m[2])
+			}
+		}
+	}
+	slices.Sort(found)
+	if !slices.Equal(found, vars.Registered) {
+		t.Errorf("the tasks register %v, sgfleet_registered in vars/main.yml has %v", found, vars.Registered)
+	}
+}
+
+// The inventories that engineers begin with: the README's and the example. Each
+// names only what exists, and all that a first install with its own Redis needs.
+func TestInventoriesAreComplete(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(readme), "```yaml\n# ansible/inventory.yml\n")
+	block, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("the README has no inventory")
+	}
+	var inventory struct {
+		All struct {
+			Vars map[string]any `yaml:"vars"`
+		} `yaml:"all"`
+	}
+	if err := yaml.Unmarshal([]byte(block), &inventory); err != nil {
+		t.Fatal(err)
+	}
+	var example map[string]any
+	decode(t, "inventory/example/group_vars/all.yml", &example)
+	for where, vars := range map[string]map[string]any{"README": inventory.All.Vars, "example": example} {
+		for name := range vars {
+			if _, ok := options(t, "sgfleet")[name]; !ok && options(t, "sgfleet_redis")[name].Type == "" {
+				t.Errorf("%s: no role has a variable %s", where, name)
+			}
+		}
+		for _, name := range []string{
+			"binary", "mode", "user", "deploy_key", "known_hosts", "operator_host", "redis_url", "redis_username", "redis_password",
+			"redis_bind", "redis_agent_password", "redis_operator_password",
+		} {
+			if _, ok := vars["sgfleet_"+name]; !ok {
+				t.Errorf("%s: sgfleet_%s is missing", where, name)
+			}
+		}
+	}
+	if _, err := os.Stat("inventory/example/known_hosts"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -59,6 +59,8 @@ func (f *fleet) built(kind string, time int) string {
 // has been: the hub. To rpm it is a foreign host, whose packages it knows
 // nothing of: hence --nodeps.
 func packages(f *fleet) {
+	verify := brokenArtifact(f, "h4")
+	defer verify()
 	for _, kind := range []string{"deb", "rpm"} {
 		if out, err := f.try(time.Minute, "cmp", f.built(kind, 0), f.built(kind, 1)); err != nil {
 			f.t.Errorf("built twice, the .%s differs: %s", kind, out)
@@ -75,7 +77,9 @@ func packages(f *fleet) {
 		file := "/root/sgfleet." + kind
 		f.write("hub", file, "0644", string(content))
 		f.sh("hub", "mkdir -p /etc/sgfleet; mv /etc/sgfleet /root/kept") // the operator's, beside what the package brings
-		f.sh("hub", by.install+" "+file)
+		if out := f.sh("hub", by.install+" "+file); !strings.Contains(out, "systemctl enable --now sgfleet") {
+			f.t.Errorf("installing the .%s does not say what comes next:\n%s", kind, out)
+		}
 		f.sh("hub", "getent passwd sgfleet; test -x /usr/bin/sgfleet; test -d /etc/sgfleet/credentials; systemd-analyze verify /lib/systemd/system/sgfleet.service")
 		f.sh("hub", by.upgrade+" "+file)
 		f.sh("hub", "test -x /usr/bin/sgfleet; "+by.remove+" sgfleet")
