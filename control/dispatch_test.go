@@ -271,6 +271,9 @@ func TestDispatchNamesTheSilent(t *testing.T) {
 	f.cfg.ControlReplyTimeout = fleet.Seconds(3 * time.Second)
 	now := f.now()
 	f.beat("web@down", func(h *fleet.Heartbeat) { h.At = now.Add(-10 * time.Minute) })
+	f.beat("web@dropped", func(h *fleet.Heartbeat) { h.At = now.Add(-10 * time.Minute) })
+	f.beat("sgfleet@dropped", func(h *fleet.Heartbeat) { h.ControlledBy = fleet.BySelf })
+	f.beat("web@powerless", func(h *fleet.Heartbeat) { h.At, h.Degraded = now.Add(-16*time.Second), "checkout: no git" })
 	f.beat("web@deaf", func(h *fleet.Heartbeat) { h.SubscribedSince, h.DeafSince = 0, now.Add(-2*time.Minute) })
 	f.beat("web@self", func(h *fleet.Heartbeat) { h.ControlledBy, h.DoneTimeoutMS = fleet.BySelf, 200 })
 	f.beat("web@gone", func(h *fleet.Heartbeat) { h.DoneTimeoutMS = 200 })
@@ -291,11 +294,13 @@ func TestDispatchNamesTheSilent(t *testing.T) {
 	}
 	wantClasses(t, r, map[Class][]string{
 		ClassOK:         {"web@h1"},
-		ClassSilent:     {"web@down", "web@deaf", "web@self", "web@gone", "web@crashed", "web@forgotten"},
+		ClassSilent:     {"web@down", "web@dropped", "web@powerless", "web@deaf", "web@self", "web@gone", "web@crashed", "web@forgotten"},
 		ClassUnfinished: {"web@slow"},
 	})
 	for instance, says := range map[string]string{
 		"web@down":      "DOWN, last heartbeat",
+		"web@dropped":   "no longer served by dropped, last heartbeat 10m",
+		"web@powerless": "no ack, last heartbeat 1",
 		"web@deaf":      "deaf since",
 		"web@self":      "never came back",
 		"web@gone":      "accepted, and not heard of since",
@@ -307,10 +312,18 @@ func TestDispatchNamesTheSilent(t *testing.T) {
 			t.Errorf("%s: %q; want %q in it", instance, d, says)
 		}
 	}
+	for instance, end := range map[string]string{
+		"web@powerless": " ago, which said: degraded, checkout: no git",
+		"web@dropped":   " ago; if that is meant: sgfleet forget web@dropped",
+	} {
+		if d := resultOf(t, r, instance).Detail; !strings.HasSuffix(d, end) {
+			t.Errorf("%s: %q; want it to end in %q", instance, d, end)
+		}
+	}
 	if r.ExitCode() != ExitSilent {
 		t.Errorf("exit %d; want %d", r.ExitCode(), ExitSilent)
 	}
-	note := "4 silent instances may still receive this op and act on it until it expires, in 2"
+	note := "6 silent instances may still receive this op and act on it until it expires, in 2"
 	if !strings.Contains(strings.Join(r.Notes, "\n"), note) {
 		t.Errorf("notes: %q; want %q…", r.Notes, note)
 	}

@@ -159,6 +159,8 @@ func (c *collector) explain(e *entry, beats map[string]fleet.Heartbeat, now flee
 	switch {
 	case !known:
 		return ClassSilent, "no ack, and no heartbeat any more"
+	case b.Dropped(beats[fleet.DaemonOf(e.Host)], now, c.d.Config.HeartbeatInterval.D()):
+		return ClassSilent, fmt.Sprintf("no longer served by %s, last heartbeat %s; if that is meant: sgfleet forget %s", e.Host, ago(b.At), e.Instance)
 	case down:
 		return ClassSilent, "DOWN, last heartbeat " + ago(b.At)
 	case b.DeafSince != 0:
@@ -168,7 +170,7 @@ func (c *collector) explain(e *entry, beats map[string]fleet.Heartbeat, now flee
 	case b.SubscribedSince > c.issued:
 		return ClassSilent, "no ack: it subscribed only after the op was published, " + ago(b.SubscribedSince)
 	case b.Degraded != "":
-		return ClassSilent, "no ack: degraded, " + oneLine(b.Degraded, maxDetail)
+		return ClassSilent, "no ack, last heartbeat " + ago(b.At) + ", which said: degraded, " + oneLine(b.Degraded, maxDetail)
 	case reborn:
 		return ClassSilent, "no ack, though it was restarted meanwhile"
 	case c.readErr != nil:

@@ -72,6 +72,16 @@ func (h Heartbeat) Down(now Time, fallback time.Duration) bool {
 	return now.Sub(h.At).Abs() > MissedBeats*interval
 }
 
+// Dropped reports whether the daemon of h's host, whose heartbeat is d, lives
+// and serves h no longer: it writes all of its entries at once.
+func (h Heartbeat) Dropped(d Heartbeat, now Time, fallback time.Duration) bool {
+	return h.ControlledBy == ByHost && h.Service != DaemonService && d.Instance == DaemonOf(h.Host) &&
+		h.Down(now, fallback) && !d.Down(now, fallback)
+}
+
+// DaemonOf is the instance of the host daemon.
+func DaemonOf(host string) string { return Instance{Service: DaemonService, Host: host}.String() }
+
 // Hold is a maintenance hold on a target: daemons that match it ack "held".
 type Hold struct {
 	Target string `json:"target"`

@@ -48,14 +48,20 @@ func (e Entry) Trouble() bool { return e.trouble >= troubleUnit }
 // Entries returns the roster, in the order of the heartbeats.
 func (r Registry) Entries() []Entry {
 	conflicts := r.conflicts()
+	daemons := map[string]Heartbeat{} // by host
+	for _, h := range r.Beats {
+		if h.Service == DaemonService {
+			daemons[h.Host] = h
+		}
+	}
 	out := make([]Entry, len(r.Beats))
 	for i, h := range r.Beats {
-		out[i] = r.entry(h, conflicts[h.Instance])
+		out[i] = r.entry(h, daemons[h.Host], conflicts[h.Instance])
 	}
 	return out
 }
 
-func (r Registry) entry(h Heartbeat, conflict string) Entry {
+func (r Registry) entry(h, daemon Heartbeat, conflict string) Entry {
 	e := Entry{
 		Heartbeat: h, State: cmp.Or(h.ActiveState, StateUnknown), LastSeenMS: r.Now.Sub(h.At).Milliseconds(),
 		Behind: h.RunningRevision != "" && h.CheckoutRevision != "" && h.RunningRevision != h.CheckoutRevision,
@@ -66,6 +72,9 @@ func (r Registry) entry(h Heartbeat, conflict string) Entry {
 	}
 	down := h.Down(r.Now, DefaultHeartbeatInterval)
 	switch {
+	case h.Dropped(daemon, r.Now, DefaultHeartbeatInterval):
+		e.State = StateDown
+		note(troubleDown, "DOWN: no longer served by %s", h.Host)
 	case down:
 		e.State = StateDown
 		note(troubleDown, "DOWN")

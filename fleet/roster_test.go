@@ -45,6 +45,7 @@ func troubledFleet() Registry {
 	add("consolidation@h3", "consolidation", func(h *Heartbeat) { h.Degraded = "another daemon controls it, too: pid 12" })
 	add("consolidation@h4", "consolidation", func(h *Heartbeat) { h.ControlledBy, h.RunningRevision, h.CheckoutRevision = BySelf, "", "" })
 	add("cron@h4", "offline", func(h *Heartbeat) { h.ActiveState, h.Unit = "", "evil\x1b[2J\nunit" })
+	add("notify@h1", "offline", func(h *Heartbeat) { h.At = rosterNow.Add(-184 * time.Second) }) // whose daemon lives
 	add("sgfleet@h1", "", func(h *Heartbeat) { h.Unit, h.ControlledBy = "sgfleet.service", BySelf })
 	add("sgfleet@h5", "", func(h *Heartbeat) { h.Unit, h.At = "sgfleet.service", rosterNow.Add(-184*time.Second) })
 	r.Holds = []Hold{
@@ -73,13 +74,13 @@ func TestRosterGolden(t *testing.T) {
 // others.
 func TestFirstTroubled(t *testing.T) {
 	all := troubledFleet().Entries()
-	shown, more := FirstTroubled(all, 3)
+	shown, more := FirstTroubled(all, 4)
 	var names []string
 	for _, e := range shown {
 		names = append(names, e.Instance)
 	}
-	if d := cmp.Diff([]string{"inference@h5", "sgfleet@h5", "inference@h6"}, names); d != "" {
-		t.Errorf("the first three (-want +got):\n%s", d)
+	if d := cmp.Diff([]string{"inference@h5", "notify@h1", "sgfleet@h5", "inference@h6"}, names); d != "" {
+		t.Errorf("the first four (-want +got):\n%s", d)
 	}
 	if want := "… and 16 more: 1 failed, 1 inactive, 1 unknown, 13 active"; more != want {
 		t.Errorf("more = %q, want %q", more, want)
@@ -137,7 +138,7 @@ func TestRosterRoundTrip(t *testing.T) {
 func TestEntryStates(t *testing.T) {
 	for _, e := range troubledFleet().Entries() {
 		want := map[string]string{
-			"inference@h5": StateDown, "sgfleet@h5": StateDown, "inference@h6": StateDeaf, "agents@h1#2": "failed", "agents@h2#1": "inactive", "cron@h4": StateUnknown,
+			"inference@h5": StateDown, "notify@h1": StateDown, "sgfleet@h5": StateDown, "inference@h6": StateDeaf, "agents@h1#2": "failed", "agents@h2#1": "inactive", "cron@h4": StateUnknown,
 		}[e.Instance]
 		if want == "" {
 			want = "active"
