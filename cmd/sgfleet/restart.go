@@ -15,8 +15,9 @@ func (a *app) restartCmd() *cobra.Command {
 		long: `Every live daemon restarts the units that TARGET selects, at once, and reports
 whether each really came back: active after its settle time, under a new
 invocation. Gateways restart when all others have answered. A stopped unit stays
-stopped; a failed one is restarted only when it is named, or with
---include-failed.`,
+stopped; a failed one is restarted only when it is named (web@host-3), or with
+--include-failed. What was left alone is "skipped", and counts as ok for the exit
+code.`,
 		example: `  sgfleet restart inference            one tier
   sgfleet restart web@host-3           one service on one host
   sgfleet restart 'all,!host:db-*'     everything but some hosts
