@@ -59,8 +59,9 @@ func (f *fleet) built(kind string, time int) string {
 // has been: the hub. To rpm it is a foreign host, whose packages it knows
 // nothing of: hence --nodeps.
 func packages(f *fleet) {
-	verify := brokenArtifact(f, "h4")
-	defer verify()
+	for _, verify := range []func(){brokenArtifact(f, "h4"), missingUnit(f, "h1")} {
+		defer verify()
+	}
 	for _, kind := range []string{"deb", "rpm"} {
 		if out, err := f.try(time.Minute, "cmp", f.built(kind, 0), f.built(kind, 1)); err != nil {
 			f.t.Errorf("built twice, the .%s differs: %s", kind, out)

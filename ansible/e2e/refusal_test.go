@@ -157,8 +157,23 @@ func brokenArtifact(f *fleet, host string) (verify func()) {
 	}
 }
 
-// refusedRemovals asks for removals that must not begin, and then for a service
-// without a unit, beside what the test does next.
+// missingUnit gives a host a service that it has no unit for, beside what the
+// test does next. What it returns requires that this was said.
+func missingUnit(f *fleet, host string) (verify func()) {
+	f.t.Helper()
+	ran := f.ansibleBeside("site.yml", "--limit", host, "-e",
+		`{"sgfleet_service_units": false, "sgfleet_services": {"video": {"tier": "web", "checkout": "`+checkout+`"}}}`)
+	return func() {
+		f.t.Helper()
+		out, code := ran()
+		if code == 0 || !strings.Contains(saysOf(out, host), host+" has no stargazer-video.service") {
+			f.t.Errorf("a service without a unit: exit %d\n%s", code, out)
+		}
+	}
+}
+
+// refusedRemovals asks for removals that must not begin, one of them beside what
+// the test does next.
 func refusedRemovals(f *fleet, host string) (verify func()) {
 	f.t.Helper()
 	everywhere, code := f.ansible("remove.yml")
@@ -173,10 +188,5 @@ func refusedRemovals(f *fleet, host string) (verify func()) {
 			f.t.Errorf("remove.yml without the operator's command: exit %d\n%s", code, out)
 		}
 		f.in(host, "systemctl", "is-active", "sgfleet")
-		out, code = f.ansible("site.yml", "--limit", host, "-e",
-			`{"sgfleet_service_units": false, "sgfleet_services": {"video": {"tier": "web", "checkout": "`+checkout+`"}}}`)
-		if code == 0 || !strings.Contains(saysOf(out, host), host+" has no stargazer-video.service") {
-			f.t.Errorf("a service without a unit: exit %d\n%s", code, out)
-		}
 	}
 }
