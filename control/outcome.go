@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/sgfleet/sgfleet/fleet"
 )
@@ -50,13 +51,21 @@ func (c *collector) noteStillAlive(r *Report) {
 	}
 	n := 0
 	for _, e := range c.entries {
-		if e.accepted == nil && !e.final() && !e.Legacy {
+		if e.accepted == nil && !e.final() && !e.Legacy && c.maybeSubscribed(e.Beat) {
 			n++
 		}
 	}
 	if n > 0 {
 		r.notef("%s may still receive this op and act on it until it expires, in %s", count(n, "silent instance"), fleet.Humane(left))
 	}
+}
+
+// maybeSubscribed reports whether the sender of b may have been subscribed when
+// the op was published, although it was not heard of. One that was cut off right
+// before its next heartbeat gives its subscription up after silenceClose.
+func (c *collector) maybeSubscribed(b fleet.Heartbeat) bool {
+	interval := time.Duration(cmp.Or(b.IntervalMS, c.d.Config.HeartbeatInterval.D().Milliseconds())) * time.Millisecond
+	return b.SubscribedSince != 0 && b.DeafSince == 0 && c.issued.Sub(b.At) <= interval+silenceClose
 }
 
 // noteGarbage says what could not be read, if there was any.

@@ -2,6 +2,10 @@ package control
 
 import "time"
 
+// silenceClose is how long a subscription may be silent until its watchdog
+// gives it up.
+const silenceClose = 12 * time.Second
+
 // Tuning holds a daemon's intervals that nobody needs to configure. Tests
 // shorten them; a zero field means its default.
 type Tuning struct {
@@ -28,7 +32,7 @@ func (t Tuning) withDefaults() Tuning {
 		}
 	}
 	def(&t.SilencePing, 5*time.Second)
-	def(&t.SilenceClose, 12*time.Second)
+	def(&t.SilenceClose, silenceClose)
 	def(&t.BackoffFirst, 100*time.Millisecond)
 	def(&t.BackoffMost, 5*time.Second)
 	def(&t.AckTimeout, 5*time.Second)
