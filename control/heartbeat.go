@@ -294,8 +294,8 @@ func (r *run) beatsWith(ctx context.Context, batch []answer) (write []func(conte
 		r.beat.giveBack()
 		return nil, func() {}
 	}
-	write = append(write, func(ctx context.Context, p redis.Pipeliner) { p.HSet(ctx, r.keys.Live(), fields...) })
-	return write, r.beat.giveBack
+	set := func(ctx context.Context, p redis.Pipeliner) { p.HSet(ctx, r.keys.Live(), fields...) }
+	return []func(context.Context, redis.Pipeliner){set}, r.beat.giveBack
 }
 
 // takeRestarted takes in what restarts have found out since the last heartbeat.

@@ -66,8 +66,8 @@ key() { # one ssh key for this run, known to every host
 boot() { # NAME OCTET
 	local name=$1 octet=$2 h=$STATE/$1 ns link cg outer
 	ns=$BRIDGE-$name link=$BRIDGE$octet cg=$(cgroup_of "$name")
-	mkdir -p "$h"/{upper/etc,upper/root/.ssh,work,root} "$cg"
-	rm -rf "$h/work/work/incompat" # left by an unclean end of a volatile overlay
+	mkdir -p "$h"/{upper/etc,upper/root/.ssh,overlay,root} "$cg"
+	rm -rf "$h/overlay/work/incompat" # left by an unclean end of a volatile overlay
 	# Identity before the first boot: without a machine id systemd would run
 	# preset-all, which enables everything that is installed.
 	[ -s "$h/upper/etc/machine-id" ] || printf '%s' "$STATE-$name" | md5sum | cut -c1-32 >"$h/upper/etc/machine-id"
@@ -104,7 +104,7 @@ find_init() { # the pid, seen from here, of PID 1 in the namespace below $1
 
 init() { # inside the new namespaces: the host's own view of the world, then systemd
 	local r=$H/root n a b c
-	mount -t overlay overlay -o "lowerdir=$TREE,upperdir=$H/upper,workdir=$H/work,volatile" "$r"
+	mount -t overlay overlay -o "lowerdir=$TREE,upperdir=$H/upper,workdir=$H/overlay,volatile" "$r"
 	hostname "$NAME"
 	mount -t proc -o nosuid,nodev,noexec proc "$r/proc"
 	mount --bind "$r/proc/sys" "$r/proc/sys" && mount -o remount,bind,ro "$r/proc/sys" # the kernel is shared: no sysctl writes
