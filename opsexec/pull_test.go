@@ -185,7 +185,17 @@ func TestHungRemoteIsKilled(t *testing.T) {
 			t.Parallel()
 			dir := r.Clone()
 			o := fileRemotes()
-			o.Timeout = 3 * time.Second // for the gits before the fetch as well
+			// The time is the pull's: the gits before the fetch use it up as well,
+			// on a slow machine all of it. So it is cut for the fetch alone.
+			o.Exec = func(ctx context.Context, cmd Cmd) (Result, error) {
+				if commandName(cmd.Argv) == "git fetch" {
+					if cmd.Timeout <= 0 || cmd.Timeout > o.Timeout {
+						t.Errorf("the fetch may take %v of %v", cmd.Timeout, o.Timeout)
+					}
+					cmd.Timeout = time.Second
+				}
+				return OSExec(ctx, cmd)
+			}
 			if how == "file" {
 				hang(t, dir)
 			} else { // the real ssh, at a server that accepts and says nothing
