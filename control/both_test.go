@@ -90,9 +90,9 @@ func TestDispatcherAndDaemons(t *testing.T) {
 	})
 	t.Run("Trouble", func(t *testing.T) {
 		dying := hosts["h1"].unit("stargazer-web.service")
-		dying.then = "failed"
+		hosts["h1"].set(func() { dying.then = "failed" })
 		stopped := hosts["h2"].unit("stargazer-web.service")
-		stopped.ActiveState = "inactive"
+		hosts["h2"].set(func() { stopped.ActiveState = "inactive" })
 		if _, err := fleet.SetHold(t.Context(), r.op, r.cfg.Keys(), fleet.Hold{Target: "web@h3", By: "ann", Reason: "disk swap"}); err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestDispatcherAndDaemons(t *testing.T) {
 			t.Errorf("exit %d; want %d", rep.ExitCode(), ExitFailed)
 		}
 		// A retry reaches the one that failed, by name, and not the held one again.
-		dying.then, dying.Result = "", "success"
+		hosts["h1"].set(func() { dying.then, dying.Result = "", "success" })
 		if err := fleet.ClearHold(t.Context(), r.op, r.cfg.Keys(), "web@h3"); err != nil {
 			t.Fatal(err)
 		}

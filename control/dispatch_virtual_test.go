@@ -19,9 +19,8 @@ func dispatched(t *testing.T, r *rig, fake *fakeHost) {
 	r.op.HSet(t.Context(), r.cfg.Keys().Live(), "web@h9", b)
 	agents, gateway := fake.unit("stargazer-agents.service"), fake.unit("stargazer-gateway.service")
 	fake.unit("stargazer-web.service")
-	agents.takes = 150 * time.Second
+	fake.set(func() { agents.takes, agents.onQueue = 150*time.Second, nil })
 	gatewayBefore := fake.restarts("stargazer-gateway.service")
-	agents.onQueue = nil
 
 	d := r.dispatcher()
 	began := time.Now()
@@ -50,7 +49,7 @@ func dispatched(t *testing.T, r *rig, fake *fakeHost) {
 	if took := time.Since(began); took > released+5*time.Second {
 		t.Errorf("took %v, released after %v; want it to end soon after the gateway", took, released)
 	}
-	agents.takes, gateway.takes = time.Second, time.Second
+	fake.set(func() { agents.takes, gateway.takes = time.Second, time.Second })
 
 	// The publisher dies right after the publish: the gateway waits for its own
 	// deadline and not less, then restarts all the same.

@@ -53,6 +53,14 @@ func newFakeHost() *fakeHost {
 
 func rev(n int) string { return fmt.Sprintf("%040x", 0xabc000+n) }
 
+// set changes a unit or a checkout that a daemon may be looking at: its
+// heartbeats do, whenever they are due.
+func (h *fakeHost) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+}
+
 func (h *fakeHost) unit(name string) *fakeUnit {
 	h.mu.Lock()
 	defer h.mu.Unlock()

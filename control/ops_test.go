@@ -32,7 +32,8 @@ func startOne(t *testing.T, change func(*rigDaemon, *fakeHost)) (*rig, *rigDaemo
 func TestPullSharedCheckout(t *testing.T) {
 	t.Parallel()
 	r, _, fake := startOne(t, nil)
-	fake.checkout("/srv/app").takes = 300 * time.Millisecond
+	c := fake.checkout("/srv/app")
+	fake.set(func() { c.takes = 300 * time.Millisecond })
 	op := r.send(OpPull, "web,agents")
 	got := r.finals(op.ID, 2)
 	statuses := []Status{got["web@h1"].Status, got["agents@h1"].Status}
@@ -88,9 +89,7 @@ func TestStartedBeforeTheDaemon(t *testing.T) {
 	}
 	// Restarted, it is young again, even while systemd tells of its former life.
 	u := fake.unit("stargazer-web.service")
-	fake.mu.Lock()
-	u.then, u.ActiveEnter = "activating", time.Now().Add(-age)
-	fake.mu.Unlock()
+	fake.set(func() { u.then, u.ActiveEnter = "activating", time.Now().Add(-age) })
 	a := r.finals(r.send(OpRestart, "web").ID, 1)["web@h1"]
 	if h := r.registry()["web@h1"]; h.InvocationID != a.InvocationID || h.At.Sub(h.Started) > patience {
 		t.Errorf("restarted as %s (%s): up for %v by the registry, as %s", a.InvocationID, a.Detail, h.At.Sub(h.Started), h.InvocationID)
@@ -126,7 +125,7 @@ func TestPullError(t *testing.T) {
 	t.Parallel()
 	r, _, fake := startOne(t, nil)
 	c := fake.checkout("/srv/app")
-	c.takes, c.fetchErr = 200*time.Millisecond, errors.New("remote hung up")
+	fake.set(func() { c.takes, c.fetchErr = 200*time.Millisecond, errors.New("remote hung up") })
 	op := r.send(OpUpdate, "web,agents")
 	for name, a := range r.finals(op.ID, 2) {
 		if a.Status != Failed || !strings.Contains(a.Detail, "remote hung up") || !strings.Contains(a.Detail, "not restarted") {
@@ -141,7 +140,8 @@ func TestPullError(t *testing.T) {
 func TestUpdate(t *testing.T) {
 	t.Parallel()
 	r, _, fake := startOne(t, nil)
-	fake.checkout("/srv/app").takes = 200 * time.Millisecond
+	c := fake.checkout("/srv/app")
+	fake.set(func() { c.takes = 200 * time.Millisecond })
 	op := r.makeOp(OpUpdate, "web,agents")
 	op.Args.Revision = rev(2)
 	r.publish(op)
@@ -215,7 +215,8 @@ func TestRestartWaitsForPull(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			r, _, fake := startOne(t, func(d *rigDaemon, _ *fakeHost) { d.Tuning.RestartWait = tc.wait })
 			pulled := make(chan struct{})
-			fake.checkout("/srv/app").until = pulled
+			c := fake.checkout("/srv/app")
+			fake.set(func() { c.until = pulled })
 			pull := r.send(OpPull, "agents")
 			r.await("the fetch", func() bool { return fake.fetches("/srv/app") == 1 })
 			op := r.send(OpRestart, "web")
@@ -465,8 +466,8 @@ func TestPullCountsAgainstTheDoneTimeout(t *testing.T) {
 		f.unit("stargazer-web.service").takes = time.Hour
 		f.unit("stargazer-gateway.service").takes = time.Hour
 	})
-	fake.checkout("/srv/app").takes = limit / 2
-	fake.checkout("/srv/gw").takes = time.Minute
+	app, gw := fake.checkout("/srv/app"), fake.checkout("/srv/gw")
+	fake.set(func() { app.takes, gw.takes = limit/2, time.Minute })
 	for _, tc := range []struct {
 		puller, service string
 		want            Status

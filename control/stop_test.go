@@ -221,7 +221,8 @@ func TestHeartbeat(t *testing.T) {
 		t.Errorf("masked unit: got degraded %q", got)
 	}
 	// What ran on which revision is remembered across daemons.
-	fake.checkout("/srv/app").head = 1
+	app := fake.checkout("/srv/app")
+	fake.set(func() { app.head = 1 })
 	d.stop()
 	next := r.daemon("h1", fake)
 	next.Config.HeartbeatInterval = d.Config.HeartbeatInterval

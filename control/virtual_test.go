@@ -111,7 +111,7 @@ func outage(t *testing.T, r *rig, n *memnet, d *rigDaemon) {
 // service joins it all the same, since the flock is still held.
 func lockRunsOut(t *testing.T, r *rig, n *memnet, fake *fakeHost) {
 	c := fake.checkout("/srv/app")
-	c.takes = 55 * time.Second
+	fake.set(func() { c.takes = 55 * time.Second })
 	before := fake.fetches("/srv/app")
 	op := r.send(OpPull, "web,agents")
 	for fake.fetches("/srv/app") == before {
@@ -125,7 +125,7 @@ func lockRunsOut(t *testing.T, r *rig, n *memnet, fake *fakeHost) {
 	if pulls := fake.fetches("/srv/app") - before; pulls != 1 || c.overlap {
 		t.Errorf("lock ran out: got %d pulls (overlapping %v), want 1", pulls, c.overlap)
 	}
-	c.takes = time.Second
+	fake.set(func() { c.takes = time.Second })
 }
 
 // holderDies: a lock is there whose holder is not; its checkout is free. It is
