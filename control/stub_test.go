@@ -178,16 +178,17 @@ func (f *stubFleet) done(op Op, status Status, instances ...string) {
 	}
 }
 
-// awaitRelease polls for the op's release as a gateway does.
+// awaitRelease polls for the op's release as a gateway does. It looks at least
+// once, also when the time is over before it gets to that.
 func (f *stubFleet) awaitRelease(op Op, timeout time.Duration) string {
-	deadline := time.Now().Add(timeout)
-	for time.Now().Before(deadline) {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(5 * time.Millisecond) {
 		if v, err := f.client.Get(context.Background(), f.cfg.Keys().Release(op.ID)).Result(); err == nil {
 			return v
 		}
-		time.Sleep(5 * time.Millisecond)
+		if time.Now().After(deadline) {
+			return ""
+		}
 	}
-	return ""
 }
 
 // messages is a send that keeps what it was given.
