@@ -139,6 +139,17 @@ func TestJournalLines(t *testing.T) {
 		if got := JournalLines(run, 8)(t.Context(), "web.service", invocation); !slices.Equal(got, want[1:]) || time.Since(start) != journalPatience {
 			t.Errorf("after %v %q, want %q", time.Since(start), got, want[1:])
 		}
+		// The time that the caller has is over while it is waited for.
+		reads = 0
+		run = func(context.Context, Cmd) (Result, error) {
+			if reads++; reads > 1 {
+				return Result{}, context.DeadlineExceeded
+			}
+			return Result{Output: pid1}, nil
+		}
+		if got := JournalLines(run, 8)(t.Context(), "web.service", invocation); !slices.Equal(got, want[1:]) || reads != 2 {
+			t.Errorf("after %d reads, the last of which failed, %q, want %q", reads, got, want[1:])
+		}
 	})
 
 	run = func(context.Context, Cmd) (Result, error) { return Result{}, errors.New("no such program") }

@@ -13,7 +13,8 @@ import (
 //
 // journald takes what a process wrote from a stream of its own, on a busy host
 // after PID 1's "Main process exited". So while there is only PID 1's word,
-// JournalLines reads again, for up to journalPatience.
+// JournalLines reads again, for up to journalPatience, and keeps what it has when
+// that fails.
 func JournalLines(run Exec, n int) func(ctx context.Context, unit, invocation string) []string {
 	return func(ctx context.Context, unit, invocation string) []string {
 		// More than n, since some are of other invocations.
@@ -21,8 +22,12 @@ func JournalLines(run Exec, n int) func(ctx context.Context, unit, invocation st
 		if err != nil {
 			return []string{ChatLine(err.Error())}
 		}
+		var lines []string
 		for waited := time.Duration(0); ; waited += journalPause {
 			res, err := run(ctx, Cmd{Argv: argv, Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}})
+			if err != nil && len(lines) > 0 { // the caller's time is up: better PID 1's word than none
+				return lines[max(0, len(lines)-n):]
+			}
 			if err != nil {
 				return []string{ChatLine(fmt.Sprintf("reading the journal of %s: %v", unit, err))}
 			}
@@ -33,8 +38,8 @@ func JournalLines(run Exec, n int) func(ctx context.Context, unit, invocation st
 					entries = append(entries, e)
 				}
 			}
-			var lines []string
 			own := false
+			lines = nil
 			for _, e := range ofInvocation(entries, invocation) {
 				lines = append(lines, ChatLine(e.Identifier+": "+e.Message))
 				own = own || e.Identifier != "systemd"
