@@ -16,8 +16,8 @@ type Units interface {
 	// somebody stopped since it was looked at stays stopped.
 	//
 	// The job's result ("done", "failed", "canceled", "timeout", "dependency",
-	// "skipped", …) arrives on the channel, which is buffered and may stay
-	// silent for ever when the bus is lost: never wait for it alone.
+	// "skipped", …) arrives on the channel, which is buffered, until ctx ends.
+	// It may stay silent when the bus is lost: never wait for it alone.
 	// Errors: [ErrNoSuchUnit], [ErrUnitMasked], [ErrNotAuthorized],
 	// [ErrBusLost] when it is not known whether the job was queued, or any
 	// other for a job that was not queued.

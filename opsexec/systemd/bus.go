@@ -24,9 +24,11 @@ import (
 
 const (
 	dialTimeout = 5 * time.Second
-	// PID 1 answers within milliseconds; polkit, which it may ask first, has
-	// been seen to take seconds when it has to be started.
-	callTimeout = 10 * time.Second
+	callTimeout = 10 * time.Second // PID 1 answers within milliseconds
+	// PID 1 asks polkit first, and gives it the 25 s of any call on the bus
+	// (sd-bus's default). Who does not wait for that does not know whether the
+	// unit will be restarted after all.
+	restartTimeout = 30 * time.Second
 )
 
 // Bus is the real [opsexec.Units]: systemd by way of the system bus. The
@@ -44,7 +46,8 @@ type Bus struct {
 // of a single call.
 type connection struct {
 	*sd.Conn
-	end context.CancelFunc
+	end  context.CancelFunc
+	lost <-chan struct{} // closed when signals come no more
 }
 
 // New returns the units behind the bus at address; "" means the system bus.
@@ -70,23 +73,36 @@ func (c *connection) close() {
 }
 
 // Restart implements [opsexec.Units].
+//
+// Each restart has a connection of its own: on a shared one, go-systemd holds
+// back every other restart, and every result, until the one before is answered.
 func (b *Bus) Restart(ctx context.Context, unit string, try bool) (<-chan string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	calling, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
-	c, err := b.connected(ctx)
+	c, err := dial(calling, b.address)
 	if err != nil {
 		// Nothing was sent, so this is not the ErrBusLost of an unknown outcome.
 		return nil, fmt.Errorf("connecting to systemd: %w", err)
 	}
-	// Buffered: go-systemd sends while it holds a lock that every job needs.
-	ch := make(chan string, 1)
+	ended := make(chan string, 1)
 	restart := c.RestartUnitContext
 	if try {
 		restart = c.TryRestartUnitContext
 	}
-	if _, err := restart(ctx, serviceName(unit), "replace", ch); err != nil {
+	if _, err := restart(calling, serviceName(unit), "replace", ended); err != nil {
+		c.close()
 		return nil, jobError(err)
 	}
+	ch := make(chan string, 1)
+	go func() {
+		defer c.close()
+		select {
+		case result := <-ended:
+			ch <- result
+		case <-ctx.Done():
+		case <-c.lost:
+		}
+	}()
 	return ch, nil
 }
 
@@ -137,16 +153,19 @@ func dial(ctx context.Context, address string) (*connection, error) {
 	dialing, dialed := context.WithTimeout(ctx, dialTimeout)
 	defer dialed()
 	stop := context.AfterFunc(dialing, end)
-	conn, err := sd.NewConnection(func() (*dbus.Conn, error) {
+	var raw *dbus.Conn // the last one that go-systemd asks for: that of the signals
+	conn, err := sd.NewConnection(func() (_ *dbus.Conn, err error) {
 		opts := []dbus.ConnOption{
 			dbus.WithContext(life),
 			// By uid: other ways look up a user's name first.
 			dbus.WithAuth(dbus.AuthExternal(strconv.Itoa(os.Getuid()))),
 		}
 		if address == "" {
-			return dbus.ConnectSystemBus(opts...)
+			raw, err = dbus.ConnectSystemBus(opts...)
+		} else {
+			raw, err = dbus.Connect(address, opts...)
 		}
-		return dbus.Connect(address, opts...)
+		return raw, err
 	})
 	if err != nil {
 		stop()
@@ -157,7 +176,7 @@ func dial(ctx context.Context, address string) (*connection, error) {
 		conn.Close()
 		return nil, dialing.Err()
 	}
-	return &connection{conn, end}, nil
+	return &connection{conn, end, raw.Context().Done()}, nil
 }
 
 // jobError gives D-Bus's errors the names that [opsexec.Units] promises.

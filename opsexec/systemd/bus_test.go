@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -70,6 +71,67 @@ func TestBusSilent(t *testing.T) {
 	defer cancel()
 	if _, err := b.Show(ctx, "web.service"); !errors.Is(err, opsexec.ErrBusLost) {
 		t.Errorf("got %v, want %v", err, opsexec.ErrBusLost)
+	}
+}
+
+// manager is a PID 1 that waits, for some units, until it may answer.
+type manager struct {
+	c     *dbus.Conn
+	asked chan string // units that must wait, as they are asked for
+	waits map[string]chan struct{}
+}
+
+func (m manager) TryRestartUnit(unit, _ string) (dbus.ObjectPath, *dbus.Error) {
+	if until, ok := m.waits[unit]; ok {
+		m.asked <- unit
+		<-until
+	}
+	job := dbus.ObjectPath("/org/freedesktop/systemd1/job/1")
+	if unit != "slow.service" {
+		job = "/org/freedesktop/systemd1/job/2"
+	}
+	if err := m.c.Emit("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager.JobRemoved", uint32(1), job, unit, "done"); err != nil {
+		return "", dbus.MakeFailedError(err)
+	}
+	return job, nil
+}
+
+// A restart that systemd is slow to answer, since it asks polkit first, holds
+// back no other.
+func TestRestartsDoNotWaitForEachOther(t *testing.T) {
+	b := New(privateBus(t))
+	c, err := dbus.Connect(b.address, dbus.WithContext(t.Context()), dbus.WithAuth(dbus.AuthExternal(strconv.Itoa(os.Getuid()))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	m := manager{c, make(chan string), map[string]chan struct{}{"slow.service": make(chan struct{})}}
+	reply, nameErr := c.RequestName("org.freedesktop.systemd1", dbus.NameFlagDoNotQueue)
+	err = c.Export(m, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+	if err := errors.Join(nameErr, err); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {
+		t.Fatalf("cannot be systemd: %v, %v", reply, err)
+	}
+	result := func(unit string) string {
+		ch, err := b.Restart(t.Context(), unit, true)
+		if err != nil {
+			return err.Error()
+		}
+		select {
+		case r := <-ch:
+			return r
+		case <-time.After(time.Minute):
+			return "no result"
+		}
+	}
+	slow := make(chan string)
+	go func() { slow <- result("slow") }()
+	<-m.asked
+	if got := result("quick"); got != "done" {
+		t.Errorf("beside a slow one: %s", got)
+	}
+	close(m.waits["slow.service"])
+	if got := <-slow; got != "done" {
+		t.Errorf("the slow one: %s", got)
 	}
 }
 
