@@ -98,13 +98,15 @@ func (d *doctor) polkit(ctx context.Context, units opsexec.Units, self daemonUni
 	d.say("polkit", "ok", "", "%s may restart %s", self.User, count(len(names), "unit"))
 }
 
-// polkitRule is what lets user restart units, and where to write it.
+// polkitRule is what lets user do with units what the role's rule allows, and
+// where to write it.
 func polkitRule(user string, units []string) string {
 	quoted := make([]string, len(units))
 	for i, u := range units {
 		quoted[i] = strconv.Quote(u)
 	}
-	return fmt.Sprintf(`in %s: polkit.addRule(function(a, s) { if (s.user == %q && a.id == %q && [%s].indexOf(a.lookup("unit")) >= 0) return polkit.Result.YES; });`,
+	return fmt.Sprintf(`in %s: polkit.addRule(function(a, s) { if (s.user == %q && a.id == %q && [%s].indexOf(a.lookup("unit")) >= 0 && `+
+		`["start", "stop", "restart", "try-restart"].indexOf(a.lookup("verb")) >= 0) return polkit.Result.YES; });`,
 		opsexec.PolkitRules, user, opsexec.ManageUnits, strings.Join(quoted, ", "))
 }
 

@@ -129,7 +129,7 @@ func TestDoctorPolkit(t *testing.T) {
 	code, out, _ := sgfleetOn(t, f, "doctor")
 	wants(t, out, "ok    stargazer-web.service: web@h1 is active",
 		"fail  polkit: nobody may not restart stargazer-web.service",
-		`→ in /etc/polkit-1/rules.d/50-sgfleet.rules: polkit.addRule(`, `s.user == "nobody"`, `["stargazer-web.service"].indexOf(`)
+		`→ in /etc/polkit-1/rules.d/50-sgfleet.rules: polkit.addRule(`, `s.user == "nobody"`, `["stargazer-web.service"].indexOf(`, `"try-restart"].indexOf(a.lookup("verb"))`)
 	if code != exitError {
 		t.Errorf("exit %d", code)
 	}
