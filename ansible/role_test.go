@@ -139,7 +139,7 @@ func TestInventoriesAreComplete(t *testing.T) {
 			}
 		}
 	}
-	if _, err := os.Stat("inventory/example/known_hosts"); err != nil {
+	if _, err := os.Stat("inventory/example/known_hosts.txt"); err != nil {
 		t.Error(err)
 	}
 }
