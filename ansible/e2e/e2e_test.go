@@ -18,13 +18,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
 // The stage: one hub with Redis, the git remote and the operator; four hosts
-// with three services each. h4's checkout has an owner of its own, which the
-// daemon runs as there.
+// with three services each; a bare one for the packages. h4's checkout has an
+// owner of its own, which the daemon runs as there.
 var (
 	hosts    = []string{"h1", "h2", "h3", "h4"}
 	services = map[string][]string{
@@ -34,7 +35,7 @@ var (
 		"h4": {"inference", "agents", "web"},
 	}
 	owner    = map[string]string{"h1": "sgfleet", "h2": "sgfleet", "h3": "sgfleet", "h4": "deploy"}
-	octet    = map[string]int{"hub": 10, "h1": 11, "h2": 12, "h3": 13, "h4": 14}
+	octet    = map[string]int{"hub": 10, "h1": 11, "h2": 12, "h3": 13, "h4": 14, "bare": 15}
 	checkout = "/srv/stargazer"
 )
 
@@ -129,6 +130,10 @@ func (f *fleet) ansible(playbook string, args ...string) (string, int) {
 		"ANSIBLE_FORKS=8", "ANSIBLE_INJECT_FACT_VARS=False", "ANSIBLE_HOST_KEY_CHECKING=False", "ANSIBLE_LOCAL_TEMP="+f.dir+"/tmp",
 		"ANSIBLE_SSH_ARGS=-oControlMaster=auto -oControlPersist=120s -oUserKnownHostsFile=/dev/null -oLogLevel=ERROR",
 		"ANSIBLE_SSH_CONTROL_PATH_DIR="+f.dir+"/cp")
+	// A test that has failed ends its workers, too, which hold its output open.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
 	start := time.Now()
 	out, err := cmd.CombinedOutput()
 	f.t.Logf("ansible-playbook %s %s: %v", playbook, strings.Join(args[1:], " "), time.Since(start).Round(100*time.Millisecond))
@@ -181,6 +186,17 @@ func (f *fleet) op(wantCode int, args ...string) report {
 		f.t.Fatalf("sgfleet %v: %v in\n%s", args, err, out)
 	}
 	return r
+}
+
+// journals tells, where the test has failed, what the hosts say of it.
+func (f *fleet) journals() {
+	if !f.t.Failed() {
+		return
+	}
+	for _, h := range append([]string{"hub"}, hosts...) {
+		out, err := f.tryIn(h, "bash", "-c", "journalctl --since=-90s -o short-precise -t systemd -t dbus-daemon -t polkitd -t sgfleet -t redis-server | tail -n 120")
+		f.t.Logf("%s: %v\n%s", h, err, out)
+	}
 }
 
 func unit(service string) string { return "stargazer-" + service + ".service" }

@@ -41,16 +41,29 @@ func (r report) named(class string) map[string]string {
 // chapter: each subtest leaves the fleet whole for the next.
 func TestFleet(t *testing.T) {
 	f := newStage(t)
+	tell := func(t *testing.T, fn func(f *fleet)) {
+		start := time.Now()
+		g := *f
+		g.t = t
+		defer g.journals()
+		fn(&g)
+		t.Logf("%s: %v", t.Name(), time.Since(start).Round(100*time.Millisecond))
+	}
 	chapter := func(name string, fn func(f *fleet)) {
-		if !t.Run(name, func(t *testing.T) {
-			start := time.Now()
-			g := *f
-			g.t = t
-			fn(&g)
-			t.Logf("%s: %v", name, time.Since(start).Round(100*time.Millisecond))
-		}) {
+		if !t.Run(name, func(t *testing.T) { tell(t, fn) }) {
 			t.FailNow()
 		}
+	}
+	type told struct {
+		name string
+		fn   func(f *fleet)
+	}
+	beside := func(chapters ...told) { // they have no host in common, and each waits a lot
+		chapter("Beside", func(f *fleet) {
+			for _, c := range chapters {
+				f.t.Run(c.name, func(t *testing.T) { t.Parallel(); tell(t, c.fn) })
+			}
+		})
 	}
 	chapter("FirstInstallObserves", firstInstall)
 	chapter("Act", act)
@@ -63,11 +76,8 @@ func TestFleet(t *testing.T) {
 	chapter("RedisRestart", redisRestart)
 	chapter("Reboot", reboot)
 	chapter("SelfRestart", selfRestart)
-	chapter("RestartMidOp", restartMidOp)
-	chapter("BadRelease", badRelease)
-	chapter("GoodRelease", goodRelease)
-	chapter("Packages", packages)
-	chapter("FailoverAndRemoval", failoverAndRemoval) // the last: it takes h2, h3 and h4 away
+	beside(told{"BadRelease", badRelease}, told{"RestartMidOp", restartMidOp}, told{"Packages", packages})
+	chapter("FailoverAndRemoval", failoverAndRemoval) // the last: it takes h2 and h3 away
 }
 
 var recap = regexp.MustCompile(`(?m)^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)`)
@@ -109,15 +119,22 @@ func firstInstall(f *fleet) {
 	}
 }
 
-// act changes a setting as an engineer does, and then runs the role once more.
+// act lets the daemons act and gives them a new binary, as an engineer does: host
+// by host. Then it runs the whole role once more.
 func act(f *fleet) {
-	f.inventory(map[string]any{"sgfleet_mode": "act"})
+	f.inventory(map[string]any{"sgfleet_mode": "act", "sgfleet_binary": f.release()})
 	// What stays in the roster of a service that was taken out of sgfleet_services.
 	f.sh("hub", "r='redis-cli --user sg-operator --pass "+operatorPassword+` --no-auth-warning'
 $r hset sg:control:live video@h2 "$($r hget sg:control:live agents@h2 | sed s/agents/video/g)"`)
-	f.mustAnsible("site.yml", "--tags", "sgfleet_install,sgfleet_verify")
+	f.mustAnsible("rollout.yml", "--tags", "sgfleet_install,sgfleet_verify")
 	if out, _, _ := f.operator("services", "host:h2", "-o", "name"); strings.Contains(out, "video") || !strings.Contains(out, "agents@h2") {
 		f.t.Errorf("video@h2 is not forgotten, or more than it is:\n%s", out)
+	}
+	if _, _, code := f.operator("ping", "all", "--expect-version", released); code != 0 {
+		f.t.Errorf("ping --expect-version: exit %d", code)
+	}
+	if _, _, code := f.operator("ping", "all", "--expect-version", "v1.0.0"); code == 0 {
+		f.t.Error("ping --expect-version of another version succeeded")
 	}
 	if n := changed(f.mustAnsible("site.yml")); n["h1"]+n["h2"]+n["h3"]+n["h4"]+n["hub"] != "00000" {
 		f.t.Fatalf("the second run changed something: %v", n)
@@ -159,7 +176,7 @@ func (f *fleet) gatewayLast() {
 
 func restartAll(f *fleet) {
 	f.startPackaging()
-	refused := wrongCredentials(f)
+	defer missingUnit(f, "h1")()
 	before := f.invocations(hosts...)
 	r := f.op(0, "restart", "all")
 	for k, id := range f.invocations(hosts...) {
@@ -171,7 +188,6 @@ func restartAll(f *fleet) {
 	if len(r.named("ok")) != 12 {
 		f.t.Errorf("report: %+v", r)
 	}
-	refused()
 }
 
 func (f *fleet) afterPulls(host string) int {
@@ -180,6 +196,7 @@ func (f *fleet) afterPulls(host string) int {
 }
 
 func pullAndUpdate(f *fleet) {
+	defer wrongCredentials(f)()
 	// A hook and a monitor that someone planted; neither may run.
 	for _, h := range hosts {
 		f.sh(h, fmt.Sprintf(`cd %[1]s/.git
@@ -259,6 +276,7 @@ func privilege(f *fleet) {
 }
 
 func brokenUnit(f *fleet) {
+	defer brokenArtifact(f, "h4")()
 	f.push("mkdir -p broken; touch broken/stargazer-consolidation")
 	r := f.op(3, "update", "consolidation")
 	failed := slices.Sorted(maps.Keys(r.named("failed")))
@@ -284,13 +302,12 @@ func (f *fleet) daemonID(host string) string {
 // answer still arrives: from the next process, with its own invocation.
 func selfRestart(f *fleet) {
 	before, services := f.daemonID("h2"), f.invocations("h2")
-	f.sh("h2", "cp /usr/local/bin/sgfleet /root/kept")
-	good, err := os.ReadFile(f.release())
+	other, err := os.ReadFile(filepath.Join(f.root, "bin/sgfleet"))
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.write("h2", "/usr/local/bin/sgfleet.new", "0755", string(good))
-	f.sh("h2", "mv /usr/local/bin/sgfleet.new /usr/local/bin/sgfleet")
+	f.write("h2", "/root/sgfleet", "0755", string(other))
+	f.sh("h2", "cp /usr/local/bin/sgfleet /root/kept; mv /root/sgfleet /usr/local/bin/sgfleet")
 	r := f.op(0, "restart", "sgfleet@h2")
 	if len(r.named("ok")) != 1 {
 		f.t.Errorf("report: %+v", r)
@@ -301,8 +318,8 @@ func selfRestart(f *fleet) {
 	if !maps.Equal(services, f.invocations("h2")) {
 		f.t.Error("the daemon's restart took services along")
 	}
-	if _, _, code := f.operator("ping", "sgfleet@h2", "--expect-version", "v9.0.0"); code != 0 {
-		f.t.Errorf("ping --expect-version: exit %d", code)
+	if _, _, code := f.operator("ping", "sgfleet@h2", "--expect-version", released); code != 3 {
+		f.t.Errorf("ping --expect-version of the binary before: exit %d, want 3", code)
 	}
 	f.sh("h2", "mv /root/kept /usr/local/bin/sgfleet; systemctl restart sgfleet")
 	f.whole()
@@ -340,13 +357,15 @@ systemctl daemon-reload`)
 	f.whole()
 }
 
-// release builds the binary of a later version, once.
+// released is the version that release builds.
+const released = "v9.0.0"
+
+// release builds the binary of a later version.
 func (f *fleet) release() string {
 	f.t.Helper()
 	path := filepath.Join(f.dir, "sgfleet-good")
-	if _, err := os.Stat(path); err != nil {
-		f.run("env", "CGO_ENABLED=0", "go", "build", "-C", f.root, "-trimpath", "-ldflags", "-s -w -X github.com/sgfleet/sgfleet/cmd/internal/cli.version=v9.0.0", "-o", path, "./cmd/sgfleet")
-	}
+	f.run("env", "CGO_ENABLED=0", "go", "build", "-C", f.root, "-trimpath",
+		"-ldflags", "-s -w -X github.com/sgfleet/sgfleet/cmd/internal/cli.version="+released, "-o", path, "./cmd/sgfleet")
 	return path
 }
 
@@ -359,7 +378,7 @@ func (f *fleet) sha(host string) string {
 // meets it, and gets its old binary back.
 func badRelease(f *fleet) {
 	bad := filepath.Join(f.dir, "sgfleet-bad")
-	script := "#!/bin/sh\ncase $1 in\ndaemon) echo bad release >&2; exit 1 ;;\nversion) echo '{\"version\":\"9.9.9\"}' ;;\nunits) exec /usr/local/lib/sgfleet/sgfleet.previous \"$@\" ;;\nesac\n"
+	script := "#!/bin/sh\ncase $1 in\ndaemon) echo bad release >&2; exit 1 ;;\nversion) echo '{\"version\":\"9.9.9\"}' ;;\nunits) exec /usr/local/bin/sgfleet \"$@\" ;;\nesac\n"
 	if err := os.WriteFile(bad, []byte(script), 0o755); err != nil {
 		f.t.Fatal(err)
 	}
@@ -387,23 +406,12 @@ func badRelease(f *fleet) {
 	f.whole()
 }
 
-// A good one reaches every host, batch by batch.
-func goodRelease(f *fleet) {
-	f.mustAnsible("rollout.yml", "-e", "sgfleet_binary="+f.release())
-	if _, _, code := f.operator("ping", "all", "--expect-version", "v9.0.0"); code != 0 {
-		f.t.Errorf("ping --expect-version: exit %d", code)
-	}
-	if _, _, code := f.operator("ping", "all", "--expect-version", "v1.0.0"); code == 0 {
-		f.t.Error("ping --expect-version of another version succeeded")
-	}
-}
-
-// failoverAndRemoval moves two hosts to a Redis with a Sentinel and removes a
-// third meanwhile.
+// failoverAndRemoval moves a host to a Redis with a Sentinel and removes another
+// meanwhile.
 func failoverAndRemoval(f *fleet) {
 	refused := refusedRemovals(f, "h1")
 	removed := f.ansibleBeside("remove.yml", "--limit", "h2")
-	sentinelFailover(f)
+	sentinelFailover(f, "h3")
 	refused()
 	if out, code := removed(); code != 0 {
 		f.t.Fatalf("remove.yml: exit %d\n%s", code, out)

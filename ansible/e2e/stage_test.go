@@ -35,7 +35,7 @@ func newStage(t *testing.T) *fleet {
 	})
 	up := []string{"up"}
 	names := "127.0.0.1 localhost\n"
-	for _, h := range append([]string{"hub"}, hosts...) {
+	for _, h := range append([]string{"hub", "bare"}, hosts...) {
 		up = append(up, fmt.Sprintf("%s:%d", h, octet[h]))
 		names += ip(f, h) + " " + h + "\n"
 	}
