@@ -16,17 +16,9 @@ func sentinelFailover(f *fleet, host string) {
 	f.sh("h1", strings.ReplaceAll(redis, "%s", "redis-b")+"--replicaof "+ip(f, "hub")+" 6390")
 	f.write("h1", "/run/sentinel.conf", "0666", "port 26379\nbind 0.0.0.0\nprotected-mode no\nsentinel monitor sg "+ip(f, "hub")+
 		" 6390 1\nsentinel down-after-milliseconds sg 2000\nsentinel failover-timeout sg 5000\n")
-	f.until(20*time.Second, "the replica is in sync", func() bool {
-		out, err := f.tryIn("h1", "redis-cli", "-p", "6390", "info", "replication")
-		return err == nil && strings.Contains(out, "master_link_status:up")
-	})
 	f.sh("h1", "systemd-run --quiet --collect --unit=sentinel-e2e redis-sentinel /run/sentinel.conf")
 	f.write("hub", "/root/sentinel.yaml", "0644",
 		"redis: {username: \"\", password_file: \"\", sentinels: [\"h1:26379\"], master_name: sg}\nheartbeat_interval: 2s\n")
-	f.until(20*time.Second, "the sentinel knows the replica", func() bool {
-		out, err := f.tryIn("h1", "redis-cli", "-p", "26379", "sentinel", "replicas", "sg")
-		return err == nil && strings.Contains(out, ip(f, "h1"))
-	})
 	f.mustAnsible("rollout.yml", "--limit", host, "-e",
 		`{"sgfleet_redis_sentinels": ["h1:26379"], "sgfleet_redis_master_name": "sg", "sgfleet_redis_username": "", "sgfleet_redis_password": "",
 		"sgfleet_operator_host": "", "sgfleet_binary": "", "sgfleet_package": "`+f.built("deb", 0)+`"}`)
@@ -42,6 +34,10 @@ func sentinelFailover(f *fleet, host string) {
 		return code == 0
 	}
 	f.until(30*time.Second, "the host answers on the first master", ping)
+	f.until(30*time.Second, "the sentinel knows the replica", func() bool {
+		out, err := f.tryIn("h1", "redis-cli", "-p", "26379", "sentinel", "replicas", "sg")
+		return err == nil && strings.Contains(out, ip(f, "h1"))
+	})
 	before := f.invocations(host)
 
 	f.sh("hub", "systemctl kill -s KILL redis-a")
