@@ -12,7 +12,6 @@ import (
 // Two hosts do not hear an op: one has lost power, the other is cut off. Both
 // are named, and neither replays it when it is back.
 func unheard(f *fleet) {
-	defer wrongVariables(f)()
 	defer checkOnly(f, "h4")()
 	before := f.invocations("h1", "h2", "h4")
 	f.hosts("off", "h3")

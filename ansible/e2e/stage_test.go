@@ -140,7 +140,7 @@ func (f *fleet) vars() map[string]any {
 		"sgfleet_service_units":        true,
 		"sgfleet_operator_host":        "hub",
 		"sgfleet_redis_bind":           "0.0.0.0",
-		"sgfleet_config":               map[string]any{"heartbeat_interval": "2s", "cooldown": "2s", "splay": "500ms"},
+		"sgfleet_config":               map[string]any{"heartbeat_interval": "2s", "cooldown": "1s", "splay": "500ms"},
 		"sgfleet_redis_agent_password": agentPassword, "sgfleet_redis_operator_password": operatorPassword, "sgfleet_redis_roster_password": rosterPassword,
 	}
 }
