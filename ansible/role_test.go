@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -99,6 +100,46 @@ func TestRegisteredVariablesAreKnown(t *testing.T) {
 	slices.Sort(found)
 	if !slices.Equal(found, vars.Registered) {
 		t.Errorf("the tasks register %v, sgfleet_registered in vars/main.yml has %v", found, vars.Registered)
+	}
+}
+
+// Credentials get their mode before their content, are written where they
+// differ, and in check mode not at all.
+func TestStage(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip(err)
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	stage := func(how, content string) string {
+		t.Helper()
+		cmd := exec.Command(python, "roles/sgfleet/files/stage.py", how)
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(`[{"staged": %q, "mode": "0640", "content": %q}]`, key, content))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	for _, step := range []struct{ how, content, says, left string }{
+		{"check", "one", key, ""},
+		{"write", "one", key, "one"},
+		{"write", "one", "", "one"},
+		{"check", "two", key, "one"},
+		{"write", "two\n", key, "two\n"},
+	} {
+		if got := stage(step.how, step.content); got != step.says {
+			t.Errorf("%s %q says %q, want %q", step.how, step.content, got, step.says)
+		}
+		if got, _ := os.ReadFile(key); string(got) != step.left {
+			t.Errorf("%s %q left %q, want %q", step.how, step.content, got, step.left)
+		}
+	}
+	if info, err := os.Stat(key); err != nil || info.Mode() != 0o640 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if left, _ := filepath.Glob(key + ".*"); left != nil {
+		t.Errorf("left %v", left)
 	}
 }
 

@@ -32,7 +32,7 @@ func unheard(f *fleet) {
 		log := f.sh("h2", "journalctl -u sgfleet -o cat --since=-40s")
 		return strings.Contains(log, "expired") || strings.Contains(log, "subscribed again")
 	})
-	time.Sleep(3 * time.Second) // longer than the splay: a replay would have begun by now
+	time.Sleep(2 * time.Second) // longer than the splay: a replay would have begun by now
 	if after := f.invocations("h3"); !maps.Equal(booted, after) {
 		f.t.Errorf("something was replayed on h3:\n%v\n%v", booted, after)
 	}

@@ -330,7 +330,7 @@ func selfRestart(f *fleet) {
 func restartMidOp(f *fleet) {
 	for _, h := range []string{"h2", "h3"} {
 		f.sh(h, `mkdir -p /etc/systemd/system/stargazer-inference.service.d
-printf '[Service]\nExecStop=/bin/sleep 3\n' >/etc/systemd/system/stargazer-inference.service.d/slow.conf
+printf '[Service]\nExecStop=/bin/sleep 2\n' >/etc/systemd/system/stargazer-inference.service.d/slow.conf
 systemctl daemon-reload`)
 	}
 	before := f.daemonID("h2")
