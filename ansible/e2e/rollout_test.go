@@ -121,7 +121,6 @@ func firstInstall(f *fleet) {
 // act lets the daemons act and gives them a new binary, as an engineer does: host
 // by host. Then it runs the whole role once more.
 func act(f *fleet) {
-	f.startPackaging()
 	f.inventory(map[string]any{"sgfleet_mode": "act", "sgfleet_binary": f.release()})
 	// What stays in the roster of a service that was taken out of sgfleet_services.
 	f.sh("hub", "r='redis-cli --user sg-operator --pass "+operatorPassword+` --no-auth-warning'
@@ -276,6 +275,7 @@ func privilege(f *fleet) {
 }
 
 func brokenUnit(f *fleet) {
+	f.startPackaging()
 	defer brokenArtifact(f, "h4")()
 	f.push("mkdir -p broken; touch broken/stargazer-consolidation")
 	r := f.op(3, "update", "consolidation")
