@@ -53,6 +53,8 @@ type fleet struct {
 	net   string // first three numbers of the hosts' addresses
 	root  string // of the repository
 	pkg   *packaging
+	// release gives the path of the binary of a later version.
+	release func() (string, error)
 }
 
 // env is this process's environment and where hosts.sh finds the stage.

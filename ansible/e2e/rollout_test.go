@@ -121,7 +121,11 @@ func firstInstall(f *fleet) {
 // act lets the daemons act and gives them a new binary, as an engineer does: host
 // by host. Then it runs the whole role once more.
 func act(f *fleet) {
-	f.inventory(map[string]any{"sgfleet_mode": "act", "sgfleet_binary": f.release()})
+	binary, err := f.release()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.inventory(map[string]any{"sgfleet_mode": "act", "sgfleet_binary": binary})
 	// What stays in the roster of a service that was taken out of sgfleet_services.
 	f.sh("hub", "r='redis-cli --user sg-operator --pass "+operatorPassword+` --no-auth-warning'
 $r hset sg:control:live video@h2 "$($r hget sg:control:live agents@h2 | sed s/agents/video/g)"`)
@@ -144,7 +148,7 @@ $r hset sg:control:live video@h2 "$($r hget sg:control:live agents@h2 | sed s/ag
 // test does next. What it returns requires that this was all it did.
 func checkOnly(f *fleet, host string) (verify func()) {
 	f.t.Helper()
-	checked := f.ansibleBeside("site.yml", "--limit", host, "--check", "--diff", "-e",
+	checked := f.ansibleBeside("site.yml", "--limit", host, "--check", "--diff", "--tags", "sgfleet_install,sgfleet_configure", "-e",
 		`{"sgfleet_mode": "observe", "sgfleet_services": {"agents": {"checkout": "`+checkout+`"}, "video": {"tier": "web", "checkout": "`+checkout+`"}}}`)
 	return func() {
 		f.t.Helper()
@@ -357,16 +361,18 @@ systemctl daemon-reload`)
 	f.whole()
 }
 
-// released is the version that release builds.
+// released is the version that buildRelease builds.
 const released = "v9.0.0"
 
-// release builds the binary of a later version.
-func (f *fleet) release() string {
-	f.t.Helper()
-	path := filepath.Join(f.dir, "sgfleet-good")
-	f.run("env", "CGO_ENABLED=0", "go", "build", "-C", f.root, "-trimpath",
+// buildRelease builds the binary of a later version.
+func (f *fleet) buildRelease() (path string, err error) {
+	path = filepath.Join(f.dir, "sgfleet-good")
+	out, err := f.try(5*time.Minute, "env", "CGO_ENABLED=0", "go", "build", "-C", f.root, "-trimpath",
 		"-ldflags", "-s -w -X github.com/sgfleet/sgfleet/cmd/internal/cli.version="+released, "-o", path, "./cmd/sgfleet")
-	return path
+	if err != nil {
+		return "", fmt.Errorf("building a release: %w\n%s", err, out)
+	}
+	return path, nil
 }
 
 func (f *fleet) sha(host string) string {

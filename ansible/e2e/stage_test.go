@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -27,7 +28,10 @@ func newStage(t *testing.T) *fleet {
 		state: filepath.Join(os.TempDir(), fmt.Sprintf("sge%d", os.Getpid()%10000)),
 		net:   fmt.Sprintf("10.77.%d", os.Getpid()%250),
 	}
+	f.release = sync.OnceValues(f.buildRelease)
+	go f.release() // while the hosts are set up
 	t.Cleanup(func() { f.hosts("down") })
+	t.Cleanup(func() { f.release() })
 	t.Cleanup(func() {
 		if f.pkg.done != nil {
 			<-f.pkg.done
