@@ -191,6 +191,7 @@ down() {
 		[ -d "$h" ] || continue
 		name=$(basename "$h")
 		[ ! -e "$h/pid" ] || off "$name"
+		ip link del "$BRIDGE$(cat "$h/octet")" 2>/dev/null || true # the kernel takes its time to do that for a namespace
 		ip netns del "$BRIDGE-$name" 2>/dev/null || true
 		cg=$(cgroup_of "$name")
 		[ ! -d "$cg" ] || find "$cg" -depth -type d -exec rmdir {} + 2>/dev/null || true
