@@ -19,7 +19,7 @@ func sentinelFailover(f *fleet, host string) {
 	f.sh("h1", "systemd-run --quiet --collect --unit=sentinel-e2e redis-sentinel /run/sentinel.conf")
 	f.write("hub", "/root/sentinel.yaml", "0644",
 		"redis: {username: \"\", password_file: \"\", sentinels: [\"h1:26379\"], master_name: sg}\nheartbeat_interval: 2s\n")
-	f.mustAnsible("rollout.yml", "--limit", host, "--skip-tags", "sgfleet_preflight", "-e",
+	f.mustAnsible("rollout.yml", "--limit", host, "-e",
 		`{"sgfleet_redis_sentinels": ["h1:26379"], "sgfleet_redis_master_name": "sg", "sgfleet_redis_username": "", "sgfleet_redis_password": "",
 		"sgfleet_operator_host": "", "sgfleet_binary": "", "sgfleet_package": "`+f.built("deb", 0)+`"}`)
 	if exe := f.sh(host, "readlink /proc/$(systemctl show -P MainPID sgfleet)/exe"); exe != "/usr/bin/sgfleet\n" {
