@@ -108,14 +108,7 @@ func (r *restart) lookAgain(ctx context.Context) bool {
 }
 
 func (r *restart) sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d + residue(r.unit))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return pause(ctx, d+residue(r.unit))
 }
 
 func (r *restart) end(status RestartStatus, format string, args ...any) {

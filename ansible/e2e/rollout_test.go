@@ -58,8 +58,12 @@ func TestFleet(t *testing.T) {
 		name string
 		fn   func(f *fleet)
 	}
-	beside := func(chapters ...told) { // they have no host in common, and each waits a lot
-		chapter("Beside", func(f *fleet) {
+	beside := func(chapters ...told) { // they do not touch each other's hosts, and each waits a lot
+		var names []string
+		for _, c := range chapters {
+			names = append(names, c.name)
+		}
+		chapter(strings.Join(names, "And"), func(f *fleet) {
 			for _, c := range chapters {
 				f.t.Run(c.name, func(t *testing.T) { t.Parallel(); tell(t, c.fn) })
 			}
@@ -75,7 +79,7 @@ func TestFleet(t *testing.T) {
 	chapter("RedisRestart", redisRestart)
 	chapter("Reboot", reboot)
 	chapter("SelfRestart", selfRestart)
-	beside(told{"RestartMidOp", restartMidOp}, told{"Packages", packages})
+	beside(told{"RestartMidOp", restartMidOp}, told{"Packages", packages}, told{"RefusedRemovals", refusedRemovals})
 	beside(told{"BadRelease", badRelease}, told{"FailoverAndRemoval", failoverAndRemoval}) // the last: h2 and h3 are taken away
 }
 
@@ -148,7 +152,7 @@ $r hset sg:control:live video@h2 "$($r hget sg:control:live agents@h2 | sed s/ag
 // test does next. What it returns requires that this was all it did.
 func checkOnly(f *fleet, host string) (verify func()) {
 	f.t.Helper()
-	checked := f.ansibleBeside("site.yml", "--limit", host, "--check", "--diff", "--tags", "sgfleet_install,sgfleet_configure", "-e",
+	checked := f.ansibleBeside("site.yml", "--limit", host, "--check", "--diff", "-e",
 		`{"sgfleet_mode": "observe", "sgfleet_services": {"agents": {"checkout": "`+checkout+`"}, "video": {"tier": "web", "checkout": "`+checkout+`"}}}`)
 	return func() {
 		f.t.Helper()
