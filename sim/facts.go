@@ -40,9 +40,10 @@ type opFacts struct {
 }
 
 type lockFacts struct {
-	value, path string
-	taken       Ref
-	cancel      func()
+	by, value, path string
+	taken           Ref
+	cancel          func()
+	before          *lockFacts // that has ended too, and whose release has not been heard of
 }
 
 func newFacts(w *World) *facts {

@@ -59,7 +59,8 @@ func (f *facts) written(c *connInfo, key, value string, life time.Duration) stri
 }
 
 func (f *facts) locked(c *connInfo, key, value, host, path string, life time.Duration) {
-	if old := f.locks[key]; old != nil && old.cancel != nil {
+	old := f.locks[key]
+	if old != nil && old.cancel != nil {
 		old.cancel()
 	}
 	ms := int64(-1)
@@ -69,7 +70,10 @@ func (f *facts) locked(c *connInfo, key, value, host, path string, life time.Dur
 	instance := value[:max(0, strings.LastIndexByte(value, ':'))]
 	e := f.event(c, EvLock, f.opOf(instance, c.proc), "key", key, "value", value, "ttl_ms", strconv.FormatInt(ms, 10), "path", path)
 	e.Host, e.Instance = host, instance
-	l := &lockFacts{value: value, path: path, taken: f.w.trace.Add(e, 0)}
+	l := &lockFacts{by: c.proc.proc.name, value: value, path: path, taken: f.w.trace.Add(e, 0)}
+	if f.w.real != nil {
+		l.before = old // its release came first on the server, and is heard of second
+	}
 	f.locks[key] = l
 	if life >= 0 {
 		l.cancel = f.w.dir.after(life, "lock "+key, func() {
@@ -91,12 +95,16 @@ func (f *facts) lockExpired(key string, l *lockFacts, host string) {
 }
 
 func (f *facts) deleted(c *connInfo, key string) {
-	delete(f.lives, key)
 	l := f.locks[key]
+	if l != nil && l.before != nil && l.by != c.proc.proc.name && l.before.by == c.proc.proc.name {
+		l, l.before = l.before, nil
+	} else {
+		delete(f.lives, key)
+		delete(f.locks, key)
+	}
 	if l == nil {
 		return
 	}
-	delete(f.locks, key)
 	if l.cancel != nil {
 		l.cancel()
 	}

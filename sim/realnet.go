@@ -3,10 +3,8 @@ package sim
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -16,12 +14,26 @@ import (
 
 // realNetwork connects the processes of a run in real time to a real server,
 // over TCP. Faults are the switches of each connection; latency is what it is.
+//
+// The server's own order of things is not to be had, and each process hears of
+// it by its own connection. What one process learns through Redis of another
+// must all the same be in the log after what the other did: see [realConn.Read].
 type realNetwork struct {
-	w       *World
-	closing sync.WaitGroup // connections that the server has not closed yet
+	w         *World
+	receivers sync.WaitGroup // of the connections that have not ended
+
+	mu       sync.Mutex
+	clock    moment
+	conns    map[*realConn]bool // that have not ended
+	answered chan struct{}      // closed when one has no open command any more
 }
 
-func newRealNetwork(w *World) *realNetwork { return &realNetwork{w: w} }
+// moment orders what was sent and what arrived, over all connections.
+type moment uint64
+
+func newRealNetwork(w *World) *realNetwork {
+	return &realNetwork{w: w, conns: map[*realConn]bool{}, answered: make(chan struct{})}
+}
 
 func (n *realNetwork) dial(ctx context.Context, inc *incarnation) (net.Conn, error) {
 	if err := inc.gate(ctx); err != nil {
@@ -44,7 +56,7 @@ func (n *realNetwork) dial(ctx context.Context, inc *incarnation) (net.Conn, err
 	p.dials++
 	name := p.name + "#" + strconv.Itoa(p.dials)
 	p.mu.Unlock()
-	c := &realConn{Conn: tcp, conn: &connInfo{proc: inc, name: name}, changed: make(chan struct{})}
+	c := &realConn{Conn: tcp, n: n, conn: &connInfo{proc: inc, name: name}, changed: make(chan struct{})}
 	c.tap = newTap(c.conn)
 	c.tap.sent, c.tap.see, c.tap.push = n.w.facts.sent, n.w.facts.see, n.w.facts.pushed
 	if !inc.adopt(c) {
@@ -52,7 +64,65 @@ func (n *realNetwork) dial(ctx context.Context, inc *incarnation) (net.Conn, err
 		return nil, errFenced
 	}
 	p.host.applyHolds(c)
+	n.mu.Lock()
+	n.conns[c] = true
+	n.mu.Unlock()
+	n.receivers.Go(c.receive)
 	return c, nil
+}
+
+// now is the present moment: what is sent from here on is after it.
+func (n *realNetwork) now() moment {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.clock
+}
+
+// sending notes that c is about to send the commands that its tap has seen.
+func (n *realNetwork) sending(c *realConn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.clock++; c.asked == 0 {
+		c.asked = n.clock
+	}
+}
+
+// heard notes that the log has what c received, unless that was not an answer
+// to all that c has sent.
+func (n *realNetwork) heard(c *realConn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c.asked != 0 && c.tap.idle() {
+		n.settleLocked(c)
+	}
+}
+
+// ended forgets a connection; what is unanswered will not be answered.
+func (n *realNetwork) ended(c *realConn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.conns, c)
+	n.settleLocked(c)
+}
+
+func (n *realNetwork) settleLocked(c *realConn) {
+	c.asked = 0
+	close(n.answered)
+	n.answered = make(chan struct{})
+}
+
+// unanswered returns nil when every other connection has the answers to what it
+// had sent at moment t, and else what is closed when this may have changed.
+// Subscriptions do not count: all they ask for is to be kept.
+func (n *realNetwork) unanswered(but *realConn, t moment) <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		if c != but && c.asked != 0 && c.asked <= t && c.conn.subscribed() == "" {
+			return n.answered
+		}
+	}
+	return nil
 }
 
 // CheckServer reports why runs in real time cannot use the server at url.
@@ -85,7 +155,12 @@ func (n *realNetwork) keysLeft() (out []keyLeft) {
 // sent last may still be on its way: a heartbeat that is carried out after the
 // removal would make its key again.
 func (n *realNetwork) removeKeys() {
-	n.closing.Wait()
+	n.mu.Lock()
+	for c := range n.conns {
+		c.hangUp() // of a host without power
+	}
+	n.mu.Unlock()
+	n.receivers.Wait()
 	n.eachKey(func(ctx context.Context, c *redis.Client, key string) { c.Del(ctx, key) })
 }
 
@@ -105,191 +180,4 @@ func (n *realNetwork) eachKey(do func(ctx context.Context, c *redis.Client, key 
 	for _, key := range keys {
 		do(ctx, c, key)
 	}
-}
-
-// realConn is a TCP connection with the switches of a fault.
-type realConn struct {
-	net.Conn
-	conn *connInfo
-	tap  *tap
-
-	closed sync.Once
-
-	mu       sync.Mutex
-	up, down int           // holds
-	held     []byte        // written while up was held
-	ahead    []byte        // read while down was held
-	dead     bool          // the process is
-	deadline time.Time     // of reads
-	changed  chan struct{} // closed at each change of the above
-}
-
-var _ wire = (*realConn)(nil)
-
-func (c *realConn) info() *connInfo { return c.conn }
-
-func (c *realConn) change(f func()) {
-	c.mu.Lock()
-	f()
-	close(c.changed)
-	c.changed = make(chan struct{})
-	c.mu.Unlock()
-}
-
-func (c *realConn) isDead() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.dead
-}
-
-func (c *realConn) cut() {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // a reset, not a FIN
-	}
-	_ = c.Conn.Close()
-}
-
-func (c *realConn) hold(up, down bool) {
-	c.change(func() {
-		if up {
-			c.up++
-		}
-		if down {
-			c.down++
-		}
-	})
-}
-
-func (c *realConn) release(up, down bool, _ time.Duration) {
-	c.change(func() {
-		if up && c.up > 0 {
-			if c.up--; c.up == 0 && len(c.held) > 0 {
-				c.tap.cmds.feed(c.held)
-				_, _ = c.Conn.Write(c.held)
-				c.held = nil
-			}
-		}
-		if down && c.down > 0 {
-			c.down--
-		}
-	})
-}
-
-func (c *realConn) end(packet bool) {
-	c.change(func() { c.dead = true })
-	if packet {
-		c.closed.Do(c.hangUp)
-	}
-}
-
-// hangUp closes the connection. The server closes its end when it has carried
-// out all that was sent: until then the network counts it as closing.
-func (c *realConn) hangUp() {
-	tcp, ok := c.Conn.(*net.TCPConn)
-	if !ok || tcp.CloseWrite() != nil { // it was reset
-		_ = c.Conn.Close()
-		return
-	}
-	c.conn.proc.proc.w.real.closing.Go(func() {
-		defer tcp.Close()
-		_ = tcp.SetReadDeadline(time.Now().Add(hangUpWait))
-		_, _ = io.Copy(io.Discard, tcp)
-	})
-}
-
-// hangUpWait bounds the wait for a server that does not answer.
-const hangUpWait = 5 * time.Second
-
-// Close implements [net.Conn].
-func (c *realConn) Close() error {
-	c.change(func() { c.dead = true })
-	c.conn.proc.proc.w.facts.lost(c.conn, "closed")
-	c.conn.proc.forget(c)
-	c.closed.Do(c.hangUp)
-	return nil
-}
-
-// Write implements [net.Conn].
-func (c *realConn) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	switch {
-	case c.dead:
-		c.mu.Unlock()
-		return 0, net.ErrClosed
-	case c.up > 0:
-		c.held = append(c.held, b...)
-		c.mu.Unlock()
-		return len(b), nil
-	}
-	c.mu.Unlock()
-	c.tap.cmds.feed(b) // before the reply can arrive
-	return c.Conn.Write(b)
-}
-
-// Read implements [net.Conn].
-func (c *realConn) Read(b []byte) (int, error) {
-	n, err := 0, error(nil)
-	c.mu.Lock()
-	if len(c.ahead) > 0 {
-		n = copy(b, c.ahead)
-		c.ahead = c.ahead[n:]
-	}
-	c.mu.Unlock()
-	if n == 0 {
-		if n, err = c.Conn.Read(b); err != nil {
-			c.conn.proc.proc.w.facts.lost(c.conn, "reset")
-			return n, err
-		}
-		if c.isDead() {
-			return 0, net.ErrClosed // it is still read while it is hung up
-		}
-		c.tap.replies.feed(b[:n])
-		if c.conn.subscribed() != "" {
-			c.tap.pushes.feed(b[:n])
-		}
-	}
-	for {
-		c.mu.Lock()
-		held, dead, deadline, changed := c.down > 0, c.dead, c.deadline, c.changed
-		if held && !deadline.IsZero() && !time.Now().Before(deadline) {
-			c.ahead = append(append([]byte(nil), b[:n]...), c.ahead...)
-			c.mu.Unlock()
-			return 0, os.ErrDeadlineExceeded
-		}
-		c.mu.Unlock()
-		switch {
-		case dead:
-			return 0, net.ErrClosed
-		case !held:
-			return n, nil
-		}
-		wait := time.Hour
-		if !deadline.IsZero() {
-			wait = time.Until(deadline)
-		}
-		t := time.NewTimer(wait)
-		select {
-		case <-changed:
-		case <-t.C:
-		}
-		t.Stop()
-	}
-}
-
-// SetReadDeadline implements [net.Conn].
-func (c *realConn) SetReadDeadline(t time.Time) error {
-	return c.limit(t, c.Conn.SetReadDeadline)
-}
-
-// SetDeadline implements [net.Conn].
-func (c *realConn) SetDeadline(t time.Time) error {
-	return c.limit(t, c.Conn.SetDeadline)
-}
-
-func (c *realConn) limit(t time.Time, set func(time.Time) error) error {
-	if c.isDead() {
-		return net.ErrClosed // its reads are those of hangUp now
-	}
-	c.change(func() { c.deadline = t })
-	return set(t)
 }

@@ -7,7 +7,8 @@ import (
 
 // tap watches one connection's bytes and pairs every command with its reply.
 // In virtual time it sits at the server's end, so that what it sees happens at
-// the instant at which it says; in real time it sits at the client's.
+// the instant at which it says; in real time it sits at the client's, see
+// [realNetwork].
 type tap struct {
 	conn *connInfo
 	see  func(c *connInfo, cmds [][]string, replies []respValue) // a command and its reply; those of a MULTI together, after its EXEC
@@ -78,6 +79,13 @@ func (t *tap) wanted() bool {
 		return false
 	}
 	return true
+}
+
+// idle reports whether every command has been answered.
+func (t *tap) idle() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.pending) == 0
 }
 
 func (t *tap) reply(v respValue) {
