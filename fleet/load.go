@@ -27,6 +27,7 @@ const SystemConfig = "/etc/sgfleet/config.yaml"
 // services there is one for each tier.
 type LoadOptions struct {
 	Path      string     // of --config; "" means $SGFLEET_CONFIG. Must exist.
+	Only      bool       // no file is read but Path
 	Env       []string   // KEY=VALUE, as os.Environ gives it
 	Overrides []Override // of flags
 	Hostname  string     // the default of host
@@ -101,6 +102,9 @@ type candidate struct {
 }
 
 func (l *loader) candidates() []candidate {
+	if l.o.Only {
+		return []candidate{{l.o.Path, true}}
+	}
 	files := []candidate{{SystemConfig, false}}
 	dir := l.env["XDG_CONFIG_HOME"]
 	if dir == "" && l.env["HOME"] != "" {

@@ -160,6 +160,22 @@ func TestLoadWhichFiles(t *testing.T) {
 	}
 }
 
+func TestLoadOnly(t *testing.T) {
+	f := files{SystemConfig: "fleet: sys", "/home/u/.config/sgfleet/config.yaml": "cooldown: 7m", "/c.yaml": "settle: 7s"}
+	cfg, sources, err := Load(LoadOptions{Path: "/c.yaml", Only: true, Env: []string{"HOME=/home/u"}, ReadFile: f.read, Hostname: "h1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range cfg.Settings(sources) {
+		if file, _, ok := strings.Cut(s.Source, ":"); ok && file != "/c.yaml" {
+			t.Errorf("%s comes from %s", s.Key, s.Source)
+		}
+	}
+	if _, _, err := Load(LoadOptions{Path: "/absent.yaml", Only: true, ReadFile: f.read, Hostname: "h1"}); err == nil {
+		t.Error("a file that is absent was loaded")
+	}
+}
+
 func TestLoadTiersWithoutServices(t *testing.T) {
 	cfg, _, err := load(files{SystemConfig: "tiers: [{name: db}, {name: front, gateway: true, settle: 5s}]\n"})
 	if err != nil {

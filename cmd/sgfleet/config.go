@@ -29,6 +29,18 @@ func (a *app) loadSources() (*fleet.Config, fleet.Sources, error) {
 	if a.flags.redis != "" {
 		o.Overrides = append(o.Overrides, fleet.Override{Key: "redis.url", Value: a.flags.redis, Flag: "--redis"})
 	}
+	return loadConfig(o)
+}
+
+// loadCandidate reads a file as the daemon would that had it for its config:
+// nothing else that is set here counts.
+func loadCandidate(file string) (*fleet.Config, fleet.Sources, error) {
+	o := fleet.LoadOptions{Path: file, Only: true}
+	o.Hostname, _ = os.Hostname()
+	return loadConfig(o)
+}
+
+func loadConfig(o fleet.LoadOptions) (*fleet.Config, fleet.Sources, error) {
 	cfg, sources, err := fleet.Load(o)
 	if err != nil {
 		return nil, nil, &cli.Error{Code: exitUsage, Err: fmt.Errorf("the config cannot be used:\n%w", err)}
@@ -50,11 +62,21 @@ redis.url), flags.`,
 
 func (a *app) configCheckCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "check", Short: "Check the config; every error at once, with its place",
-		Example: "  sgfleet config check --config new.yaml && sudo mv new.yaml /etc/sgfleet/config.yaml",
-		Args:    exactArgs(),
-		RunE: func(*cobra.Command, []string) error {
-			cfg, sources, err := a.loadSources()
+		Use: "check [FILE]", Short: "Check the config; every error at once, with its place",
+		Long: `Check the config that is in force, or FILE as it would be in the place of
+/etc/sgfleet/config.yaml: by itself, without the present config, the user's own
+or variables. (--config adds a file to those instead.)`,
+		Example: "  sgfleet config check new.yaml && sudo mv new.yaml " + fleet.SystemConfig,
+		Args:    countArgs(0, 1, "FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			load := a.loadSources
+			if len(args) == 1 {
+				if a.flags.config != "" || a.flags.redis != "" {
+					return usagef("%s is checked by itself: leave out --config and --redis", args[0])
+				}
+				load = func() (*fleet.Config, fleet.Sources, error) { return loadCandidate(args[0]) }
+			}
+			cfg, sources, err := load()
 			if err != nil {
 				return err
 			}

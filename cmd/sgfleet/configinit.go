@@ -56,7 +56,7 @@ func (a *app) configInitCmd() *cobra.Command {
 			if err := writeFile(write, text); err != nil {
 				return fmt.Errorf("writing %s: %w", write, err)
 			}
-			fmt.Fprintf(a.stderr, "wrote %s; check it with 'sgfleet config check --config %s'\n", write, write)
+			fmt.Fprintf(a.stderr, "wrote %s; check it with 'sgfleet config check %s'\n", write, write)
 			return nil
 		},
 	}
