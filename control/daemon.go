@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,9 +58,11 @@ type Daemon struct {
 
 	Tuning Tuning
 
-	// Starts keeps restarts below the units' start limits. Daemons that follow
-	// one another in one process share it; nil: one of its own.
-	Starts *opsexec.StartBudget
+	// Starts keeps restarts below the units' start limits, Cooldown keeps an op
+	// from being done again too soon (its Every is the config's). Daemons that
+	// follow one another in one process share them; nil: one of its own.
+	Starts   *opsexec.StartBudget
+	Cooldown *opsexec.Cooldown
 
 	underWay underWay
 
@@ -160,6 +163,7 @@ func (d *Daemon) newRun() (*run, error) {
 	r.intake = make(chan message, r.tuning.IntakeSize)
 	r.finals = make(chan answer, batchSize)
 	r.beat = newBeat(len(r.instances))
+	r.cooldowns.cooldown = cmp.Or(d.Cooldown, &opsexec.Cooldown{})
 	r.cooldowns.cooldown.Every = d.Config.Cooldown.D()
 	r.session = &session{
 		client: d.Client, channel: r.keys.Channel(), name: r.name, clock: r.clock, log: r.log, tuning: r.tuning,

@@ -162,7 +162,7 @@ func (r *run) reportLeft() {
 // cooldowns refuses the same op on the same unit while one is under way, and
 // too soon after the last one that worked. A cooldown of zero turns both off.
 type cooldowns struct {
-	cooldown opsexec.Cooldown
+	cooldown *opsexec.Cooldown
 
 	mu     sync.Mutex
 	active map[string]bool // "op unit"

@@ -95,6 +95,30 @@ func TestStartsOutliveDaemon(t *testing.T) {
 	}
 }
 
+// TestCooldownOutlivesDaemon: so does what is to be done again only later.
+func TestCooldownOutlivesDaemon(t *testing.T) {
+	t.Parallel()
+	cooldown := &opsexec.Cooldown{}
+	r, d, fake := startOne(t, func(d *rigDaemon, _ *fakeHost) {
+		d.Config.Cooldown = fleet.Duration(time.Hour)
+		d.Cooldown = cooldown
+	})
+	if a := r.finals(r.send(OpRestart, "web").ID, 1)["web@h1"]; a.Status != OK {
+		t.Fatalf("got %+v, want ok", a)
+	}
+	d.stop()
+	next := r.daemon("h1", fake)
+	next.Config.Cooldown = fleet.Duration(time.Hour)
+	next.Cooldown = cooldown
+	r.start(next)
+	if a := r.finals(r.send(OpRestart, "web").ID, 1)["web@h1"]; a.Status != InCooldown {
+		t.Errorf("got %+v, want cooldown", a)
+	}
+	if n := fake.restarts("stargazer-web.service"); n != 1 {
+		t.Errorf("%d restarts, want 1", n)
+	}
+}
+
 // TestStopDoesNotWaitForEver: an op that outlasts the grace is cut off and
 // reported.
 func TestStopDoesNotWaitForEver(t *testing.T) {

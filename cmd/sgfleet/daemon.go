@@ -61,7 +61,8 @@ type hostDaemon struct {
 	log      *slog.Logger
 	services []string
 	metrics  *control.Metrics
-	starts   opsexec.StartBudget // of all the daemons that reloads begin
+	starts   opsexec.StartBudget // of all the daemons that reloads begin, as is cooldown
+	cooldown opsexec.Cooldown
 }
 
 // slowestBeat is how long a healthy daemon may go without feeding systemd's
@@ -129,7 +130,7 @@ func (h *hostDaemon) serve(ctx context.Context, cfg *fleet.Config, hup <-chan os
 		Config: cfg, Client: c, Identity: identity(), Version: cli.Version(),
 		Exec: opsexec.OSExec, Tree: opsexec.OSTree{}, Units: units, GitEnv: gitEnv(cfg),
 		Journal:  opsexec.JournalLines(opsexec.OSExec, journalLines),
-		Services: h.services, Log: h.log, Metrics: h.metrics, Starts: &h.starts,
+		Services: h.services, Log: h.log, Metrics: h.metrics, Starts: &h.starts, Cooldown: &h.cooldown,
 		Notify: func(state string) {
 			if reloading.Load() && state == systemd.Stopping {
 				return // this daemon ends, the process does not
