@@ -127,6 +127,8 @@ func TestStage(t *testing.T) {
 		{"write", "one", "", "one"},
 		{"check", "two", key, "one"},
 		{"write", "two\n", key, "two\n"},
+		{"write", "two\r\n", key, "two\r\n"},
+		{"write", "two\r\n", "", "two\r\n"},
 	} {
 		if got := stage(step.how, step.content); got != step.says {
 			t.Errorf("%s %q says %q, want %q", step.how, step.content, got, step.says)

@@ -134,18 +134,19 @@ func (f *fleet) vars() map[string]any {
 	hostKey := strings.Fields(f.in("hub", "cat", "/etc/ssh/ssh_host_ed25519_key.pub"))
 	return map[string]any{
 		"ansible_user": "root", "ansible_ssh_private_key_file": filepath.Join(f.state, "id"),
-		"sgfleet_binary":               "../bin/sgfleet", // as the README has it: from where ansible-playbook is started
-		"sgfleet_redis_url":            "redis://hub:6379/0",
-		"sgfleet_redis_username":       "sg-agent",
-		"sgfleet_redis_password":       agentPassword,
-		"sgfleet_deploy_key":           read(filepath.Join(f.dir, "deploy")),
-		"sgfleet_known_hosts":          "hub " + hostKey[0] + " " + hostKey[1] + "\n",
-		"sgfleet_checkouts":            map[string]any{checkout: map[string]any{"after_pull": []string{"bin/after-pull"}}},
-		"sgfleet_service_units":        true,
-		"sgfleet_operator_host":        "hub",
-		"sgfleet_redis_bind":           "0.0.0.0",
-		"sgfleet_config":               map[string]any{"heartbeat_interval": "2s", "cooldown": "1s", "splay": "500ms"},
-		"sgfleet_redis_agent_password": agentPassword, "sgfleet_redis_operator_password": operatorPassword, "sgfleet_redis_roster_password": rosterPassword,
+		"sgfleet_binary":                  "../bin/sgfleet", // as the README has it: from where ansible-playbook is started
+		"sgfleet_redis_url":               "redis://hub:6379/0",
+		"sgfleet_redis_username":          "sg-agent",
+		"sgfleet_redis_password":          agentPassword,
+		"sgfleet_deploy_key":              strings.TrimSpace(read(filepath.Join(f.dir, "deploy"))), // as lookup('file') has it
+		"sgfleet_known_hosts":             "hub " + hostKey[0] + " " + hostKey[1] + "\n",
+		"sgfleet_checkouts":               map[string]any{checkout: map[string]any{"after_pull": []string{"bin/after-pull"}}},
+		"sgfleet_service_units":           true,
+		"sgfleet_operator_host":           "hub",
+		"sgfleet_redis_bind":              "0.0.0.0",
+		"sgfleet_config":                  map[string]any{"heartbeat_interval": "2s", "cooldown": "1s", "splay": "500ms"},
+		"sgfleet_redis_agent_password":    agentPassword + "\n", // as a vault often has it
+		"sgfleet_redis_operator_password": operatorPassword, "sgfleet_redis_roster_password": rosterPassword,
 	}
 }
 

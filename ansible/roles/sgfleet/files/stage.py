@@ -8,8 +8,8 @@ import sys
 for f in json.load(sys.stdin):
     path = f["staged"]
     try:
-        with open(path) as there:
-            if there.read() == f["content"]:
+        with open(path, "rb") as there:
+            if there.read() == f["content"].encode():
                 continue
     except FileNotFoundError:
         pass
@@ -17,7 +17,7 @@ for f in json.load(sys.stdin):
     if sys.argv[1] == "check":
         continue
     new = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(new, "w") as out:
+    with os.fdopen(new, "wb") as out:
         os.fchmod(new, int(f["mode"], 8))
-        out.write(f["content"])
+        out.write(f["content"].encode())
     os.rename(path + ".new", path)
