@@ -153,7 +153,7 @@ $r hset sg:control:live video@h2 "$($r hget sg:control:live agents@h2 | sed s/ag
 func checkOnly(f *fleet, host string) (verify func()) {
 	f.t.Helper()
 	checked := f.ansibleBeside("site.yml", "--limit", host, "--check", "--diff", "-e",
-		`{"sgfleet_mode": "observe", "sgfleet_services": {"agents": {"checkout": "`+checkout+`"}, "video": {"tier": "web", "checkout": "`+checkout+`"}}}`)
+		`{"sgfleet_mode": "observe", "sgfleet_services": {"agents": {"checkout": "`+checkout+`"}, "video": {"tier": "web", "checkout": "/home/a 100%"}}}`)
 	return func() {
 		f.t.Helper()
 		out, code := checked()
@@ -175,6 +175,11 @@ func (f *fleet) gatewayLast() {
 	f.t.Helper()
 	gw := f.entered("h1", "gateway")
 	each(hosts, func(h, s string) {
+		for _, want := range []string{`BindPaths="/home/a 100%%"`, `ReadWritePaths="/home/a 100%%"`} {
+			if !strings.Contains(out, "+"+want+"\n") {
+				f.t.Errorf("--check --diff does not show %s\n%s", want, out)
+			}
+		}
 		if s != "gateway" && f.entered(h, s) >= gw {
 			f.t.Errorf("%s on %s came up after the gateway", s, h)
 		}
