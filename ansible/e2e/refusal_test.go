@@ -184,3 +184,15 @@ func refusedRemovals(f *fleet) {
 	}
 	f.in("h4", "systemctl", "is-active", "sgfleet")
 }
+
+// masked requires that the role does not write over a mask, which is somebody's
+// wish that the unit be not started.
+func masked(f *fleet) {
+	const unit = "/etc/systemd/system/sgfleet.service"
+	f.sh("h4", "cp "+unit+" /root/kept; ln -sf /dev/null "+unit)
+	out, code := f.ansible("site.yml", "--limit", "h4", "--tags", "sgfleet_preflight")
+	if code == 0 || !strings.Contains(saysOf(out, "h4"), "sgfleet.service is masked on h4") {
+		f.t.Errorf("a masked unit: exit %d\n%s", code, out)
+	}
+	f.sh("h4", "test -L "+unit+"; mv /root/kept "+unit)
+}
