@@ -130,12 +130,17 @@ func act(f *fleet) {
 		f.t.Fatal(err)
 	}
 	f.inventory(map[string]any{"sgfleet_mode": "act", "sgfleet_binary": binary})
-	// What stays in the roster of a service that was taken out of sgfleet_services.
+	// What stays in the roster of a service that was taken out of sgfleet_services,
+	// and of one that had more instances.
 	f.sh("hub", "r='redis-cli --user sg-operator --pass "+operatorPassword+` --no-auth-warning'
-$r hset sg:control:live video@h2 "$($r hget sg:control:live agents@h2 | sed s/agents/video/g)"`)
-	f.mustAnsible("rollout.yml", "--tags", "sgfleet_install,sgfleet_verify")
-	if out, _, _ := f.operator("services", "host:h2", "-o", "name"); strings.Contains(out, "video") || !strings.Contains(out, "agents@h2") {
-		f.t.Errorf("video@h2 is not forgotten, or more than it is:\n%s", out)
+agents=$($r hget sg:control:live agents@h2)
+$r hset sg:control:live video@h2 "${agents//agents/video}" agents@h2#1 "${agents//agents@h2/agents@h2#1}"`)
+	out := f.mustAnsible("rollout.yml", "--tags", "sgfleet_install,sgfleet_verify")
+	if n := strings.Count(out, "RUNNING HANDLER [sgfleet : Restart sgfleet]"); n != 3 {
+		f.t.Errorf("the handler ran %d times in 3 batches", n)
+	}
+	if out, _, _ := f.operator("services", "host:h2", "-o", "name"); strings.Contains(out, "video") || strings.Contains(out, "#") || !strings.Contains(out, "agents@h2") {
+		f.t.Errorf("video@h2 and agents@h2#1 are not forgotten, or more than they are:\n%s", out)
 	}
 	if _, _, code := f.operator("ping", "all", "--expect-version", released); code != 0 {
 		f.t.Errorf("ping --expect-version: exit %d", code)
