@@ -80,7 +80,7 @@ func packages(f *fleet) {
 		}
 		f.sh(host, "getent passwd sgfleet; test -x /usr/bin/sgfleet; test -d /etc/sgfleet/credentials; systemd-analyze verify /lib/systemd/system/sgfleet.service")
 		f.sh(host, by.upgrade+" "+file)
-		f.sh(host, "test -x /usr/bin/sgfleet; "+by.remove+" sgfleet")
+		f.sh(host, "test -x /usr/bin/sgfleet; mkdir -p /var/lib/sgfleet/checkout; "+by.remove+" sgfleet; rmdir /var/lib/sgfleet/checkout")
 		if out, err := f.tryIn(host, "ls", "/usr/bin/sgfleet", "/lib/systemd/system/sgfleet.service"); err == nil {
 			f.t.Errorf("removing the .%s left files: %s", kind, out)
 		}
