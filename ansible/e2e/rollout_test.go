@@ -175,6 +175,11 @@ func checkOnly(f *fleet, host string) (verify func()) {
 		if !regexp.MustCompile(`(?m)^\+ +var units = .*"stargazer-video.service"`).MatchString(out) {
 			f.t.Errorf("--check --diff does not show the new polkit rule\n%s", out)
 		}
+		for _, want := range []string{`BindPaths="/home/a 100%%"`, `ReadWritePaths="/home/a 100%%"`} {
+			if !strings.Contains(out, "+"+want+"\n") {
+				f.t.Errorf("--check --diff does not show %s\n%s", want, out)
+			}
+		}
 		if mode := f.in(host, "grep", "^mode:", "/etc/sgfleet/config.yaml"); mode != "mode: act\n" {
 			f.t.Errorf("--check changed the host: %s", mode)
 		}
@@ -187,11 +192,6 @@ func (f *fleet) gatewayLast() {
 	f.t.Helper()
 	gw := f.entered("h1", "gateway")
 	each(hosts, func(h, s string) {
-		for _, want := range []string{`BindPaths="/home/a 100%%"`, `ReadWritePaths="/home/a 100%%"`} {
-			if !strings.Contains(out, "+"+want+"\n") {
-				f.t.Errorf("--check --diff does not show %s\n%s", want, out)
-			}
-		}
 		if s != "gateway" && f.entered(h, s) >= gw {
 			f.t.Errorf("%s on %s came up after the gateway", s, h)
 		}
@@ -410,14 +410,17 @@ func badRelease(f *fleet) {
 		f.t.Fatal(err)
 	}
 	before := map[string]string{"h1": f.sha("h1"), "h4": f.sha("h4")} // h2 and h3 have other plans
-	out, code := f.ansible("rollout.yml", "-e", "sgfleet_binary="+bad, "-e", "sgfleet_verify_timeout=2")
+	out, code := f.ansible("rollout.yml", "-e", "sgfleet_binary="+bad, "-e", "sgfleet_verify_timeout=2", "-e", "sgfleet_mode=observe")
 	if code == 0 {
 		f.t.Fatalf("the rollout succeeded\n%s", out)
 	}
-	for _, want := range []string{"has its previous binary back", `not subscribed within 2 s. sgfleet.service is`, `\nbad release\n`} {
+	for _, want := range []string{"has its previous binary and config back", `not subscribed within 2 s. sgfleet.service is`, `\nbad release\n`} {
 		if !strings.Contains(out, want) {
 			f.t.Errorf("the rollout does not say %q\n%s", want, out)
 		}
+	}
+	if mode := f.in("h1", "grep", "^mode:", "/etc/sgfleet/config.yaml"); mode != "mode: act\n" {
+		f.t.Errorf("h1 has not its previous config back: %s", mode)
 	}
 	for h, sha := range before {
 		if f.sha(h) != sha {
