@@ -34,7 +34,7 @@ func wrongVariables(f *fleet) (verify func()) {
 		return m
 	}
 	redis := map[string]any{
-		"no-passwords": none, "loopback": passwords, "reachable": with(passwords, "sgfleet_redis_bind", "127.0.0.1 10.0.0.1"),
+		"no-passwords": none, "number": with(passwords, "sgfleet_redis_agent_password", 12345), "loopback": passwords, "reachable": with(passwords, "sgfleet_redis_bind", "127.0.0.1 10.0.0.1"),
 	}
 	members := map[string]any{
 		"right":       none,
@@ -44,11 +44,14 @@ func wrongVariables(f *fleet) (verify func()) {
 		"no-services": map[string]any{"sgfleet_services": none},
 		"url":         map[string]any{"sgfleet_redis_url": "redis://:pw@hub:6379/0"},
 		"config":      map[string]any{"sgfleet_config": map[string]any{"redis": map[string]any{"password": "pw"}}},
+		"digits":      map[string]any{"sgfleet_redis_password": 12345},
+		"null":        map[string]any{"sgfleet_config": map[string]any{"redis": nil}},
 		"nowhere":     map[string]any{"sgfleet_binary": "../bin/nowhere"},
 		"both":        map[string]any{"sgfleet_package": "x.deb"},
 	}
 	want := map[string]string{
 		"no-passwords": "set sgfleet_redis_agent_password and sgfleet_redis_operator_password",
+		"number":       "put the passwords in quotes",
 		"loopback":     "sgfleet_redis_bind is 127.0.0.1, where",
 		"reachable":    "",
 		"right":        "",
@@ -58,6 +61,8 @@ func wrongVariables(f *fleet) (verify func()) {
 		"no-services":  "sgfleet_services is empty for no-services",
 		"url":          "give it as sgfleet_redis_password",
 		"config":       "give it as sgfleet_redis_password",
+		"digits":       "put sgfleet_redis_password in quotes",
+		"null":         "",
 		"nowhere":      filepath.Join(f.root, "bin/nowhere") + " is not there",
 		"both":         "not both",
 	}
