@@ -190,14 +190,19 @@ func refusedRemovals(f *fleet) {
 	f.in("h4", "systemctl", "is-active", "sgfleet")
 }
 
-// masked requires that the role does not write over a mask, which is somebody's
-// wish that the unit be not started.
-func masked(f *fleet) {
-	const unit = "/etc/systemd/system/sgfleet.service"
-	f.sh("h4", "cp "+unit+" /root/kept; ln -sf /dev/null "+unit)
-	out, code := f.ansible("site.yml", "--limit", "h4", "--tags", "sgfleet_preflight")
-	if code == 0 || !strings.Contains(saysOf(out, "h4"), "sgfleet.service is masked on h4") {
-		f.t.Errorf("a masked unit: exit %d\n%s", code, out)
+// notOurs requires that the role writes over no mask, which is somebody's wish
+// that a unit be not started, and over no unit of somebody's own.
+func notOurs(f *fleet) {
+	for _, c := range []struct{ unit, spoil, tags, want string }{
+		{"sgfleet.service", "ln -sf /dev/null", "sgfleet_preflight", "sgfleet.service is masked on h4"},
+		{unit("web"), "sed -i s/of.the.fleet/here/", "sgfleet_preflight,sgfleet_install", "h4 has " + unit("web") + ", which this role did not write"},
+	} {
+		path := "/etc/systemd/system/" + c.unit
+		f.sh("h4", "cp -p "+path+" /root/kept; "+c.spoil+" "+path)
+		out, code := f.ansible("site.yml", "--limit", "h4", "--tags", c.tags)
+		if code == 0 || !strings.Contains(saysOf(out, "h4"), c.want) {
+			f.t.Errorf("%s: exit %d\n%s", c.unit, code, out)
+		}
+		f.sh("h4", "! cmp -s "+path+" /root/kept; mv /root/kept "+path)
 	}
-	f.sh("h4", "test -L "+unit+"; mv /root/kept "+unit)
 }

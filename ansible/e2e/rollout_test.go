@@ -79,7 +79,7 @@ func TestFleet(t *testing.T) {
 	chapter("RedisRestart", redisRestart)
 	chapter("Reboot", reboot)
 	chapter("SelfRestart", selfRestart)
-	beside(told{"RestartMidOp", restartMidOp}, told{"Packages", packages}, told{"RefusedRemovals", refusedRemovals}, told{"Masked", masked})
+	beside(told{"RestartMidOp", restartMidOp}, told{"Packages", packages}, told{"RefusedRemovals", refusedRemovals}, told{"NotOurs", notOurs})
 	beside(told{"BadRelease", badRelease}, told{"FailoverAndRemoval", failoverAndRemoval}) // the last: h2 and h3 are taken away
 }
 
