@@ -7,14 +7,20 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
-// saysOf is what ansible-playbook's output says of a host's failed task.
+// failure begins with the line of a host's failed task, and ends where what
+// follows is indented no more.
+var failure = regexp.MustCompile(`(?m)^(?:fatal|failed): \[([^]]+)\].*\n(?: .*\n)*`)
+
+// saysOf is what ansible-playbook's output says of a host's failed task, in one
+// line: it breaks long ones.
 func saysOf(out, host string) string {
-	for line := range strings.Lines(out) {
-		if strings.HasPrefix(line, "fatal: ["+host+"]") || strings.HasPrefix(line, "failed: ["+host+"]") {
-			return line
+	for _, g := range failure.FindAllStringSubmatch(out, -1) {
+		if g[1] == host {
+			return strings.Join(strings.Fields(g[0]), " ")
 		}
 	}
 	return ""
@@ -180,7 +186,7 @@ func missingUnit(f *fleet, host string) (verify func()) {
 // refusedRemovals asks for removals that must not begin.
 func refusedRemovals(f *fleet) {
 	out, code := f.ansible("remove.yml")
-	if code == 0 || !strings.Contains(out, "name some with --limit, or say -e sgfleet_remove_all=true") {
+	if code == 0 || !strings.Contains(saysOf(out, "h1"), "name some with --limit, or say -e sgfleet_remove_all=true") {
 		f.t.Errorf("remove.yml without --limit: exit %d\n%s", code, out)
 	}
 	out, code = f.ansible("remove.yml", "--limit", "h4", "-e", "sgfleet_operator_command=nowhere")

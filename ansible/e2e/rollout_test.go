@@ -414,7 +414,7 @@ func badRelease(f *fleet) {
 	if code == 0 {
 		f.t.Fatalf("the rollout succeeded\n%s", out)
 	}
-	for _, want := range []string{"has its previous binary and config back", `not subscribed within 2 s. sgfleet.service is`, `\nbad release\n`} {
+	for _, want := range []string{"has its previous binary and config back", "not subscribed within 2 s. sgfleet.service is", "\n        bad release\n"} {
 		if !strings.Contains(out, want) {
 			f.t.Errorf("the rollout does not say %q\n%s", want, out)
 		}
