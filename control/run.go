@@ -39,7 +39,7 @@ func (r *run) run(ctx context.Context) error {
 		reporting.Go(r.reportAll)
 		close(r.readyChan())
 		r.notify("READY=1")
-		r.status("subscribed, serving %s", count(r.services(), "service"))
+		r.serving()
 		<-ctx.Done()
 	}
 
@@ -150,6 +150,7 @@ func (r *run) confirmed(first bool) {
 		close(r.subscribed)
 		return
 	}
+	r.serving()
 	r.beat.soon()
 }
 
@@ -158,8 +159,19 @@ func (r *run) confirmed(first bool) {
 func (r *run) lost(newly bool) {
 	r.metrics.set(metricListening, 0)
 	if newly {
+		select {
+		case <-r.subscribed:
+			if r.stopping.Err() == nil {
+				r.status("not subscribed, trying again")
+			}
+		default: // still waiting for the first time
+		}
 		r.beat.soon()
 	}
+}
+
+func (r *run) serving() {
+	r.status("subscribed, serving %s", count(r.services(), "service"))
 }
 
 // alive feeds systemd's watchdog: the reader's loop is getting on, whether

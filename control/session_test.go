@@ -4,7 +4,9 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,6 +111,12 @@ func TestSubscribeRefused(t *testing.T) {
 	d := r.daemon("h1", newFakeHost())
 	d.Config.Redis.Username, d.Config.Redis.Password = "daemon", "pw"
 	d.Config.HeartbeatInterval = 300e6
+	var status atomic.Value
+	d.Notify = func(s string) {
+		if text, ok := strings.CutPrefix(s, "STATUS="); ok {
+			status.Store(text)
+		}
+	}
 	r.start(d)
 
 	s.Do("acl", "setuser", "daemon", "resetchannels")
@@ -119,8 +127,14 @@ func TestSubscribeRefused(t *testing.T) {
 	if r.hears() {
 		t.Fatal("hears although it may not subscribe")
 	}
+	if got := status.Load(); got != "not subscribed, trying again" {
+		t.Errorf("systemctl status shows %q while it is deaf", got)
+	}
 	s.Do("acl", "setuser", "daemon", "&sg:channel:control")
 	t.Logf("back after %v", r.hearsAgain())
+	if got := status.Load(); got != "subscribed, serving 3 services" {
+		t.Errorf("systemctl status shows %q when it hears again", got)
+	}
 }
 
 // TestNotReadyWhileRefused: a daemon that never could subscribe is not ready.
