@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -75,6 +78,10 @@ func (d *doctor) redis(ctx context.Context, cfg *fleet.Config, sources fleet.Sou
 	with := ""
 	if cred, ok := self.hidden(cfg); ok {
 		file, err := os.Open(cred.Path)
+		if errors.Is(err, fs.ErrNotExist) && os.Geteuid() == 0 && cred.Property == "LoadCredential" && filepath.IsAbs(cred.Path) {
+			d.say("redis", "fail", "install -m 0600 /dev/stdin "+shellJoin([]string{cred.Path}), "there is no %s, which %s has as the credential %s: it cannot start", cred.Path, self.Name, cred.Name)
+			return
+		}
 		if err != nil || cred.Property != "LoadCredential" {
 			d.say("redis", "skip", withCredential(cred, d.again()...), "not asked: %s", self.secret(cred))
 			return

@@ -29,6 +29,8 @@ func (d *doctor) host(ctx context.Context, cfg *fleet.Config, units opsexec.Unit
 		return
 	case self.ActiveState == "active":
 		d.say("daemon", "ok", "", "%s is active", cfg.SelfUnit)
+	case self.ActiveState == "activating": // a systemctl start would wait as long
+		d.say("daemon", "fail", "journalctl -n 20 -u "+cfg.SelfUnit, "%s is starting and not subscribed yet; it keeps trying", cfg.SelfUnit)
 	default:
 		d.say("daemon", "fail", "systemctl start "+cfg.SelfUnit, "%s is %s (%s)", cfg.SelfUnit, self.ActiveState, self.Result)
 	}
@@ -58,6 +60,9 @@ func (d *doctor) host(ctx context.Context, cfg *fleet.Config, units opsexec.Unit
 			checked[s.Checkout] = true
 			d.checkout(ctx, s.Checkout, who)
 		}
+	}
+	if len(loaded) > 0 { // the daemon restarts itself as well
+		loaded = append(loaded, self.Name)
 	}
 	d.polkit(ctx, units, self, who, loaded)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,14 +20,14 @@ import (
 type fakeBus struct {
 	fakeUnits
 	self   systemd.Service
-	may    string // the one unit that may be restarted
+	may    []string // the units that may be restarted
 	askErr error
 }
 
 func (f *fakeBus) Service(context.Context, string) (systemd.Service, error) { return f.self, nil }
 
 func (f *fakeBus) MayRestart(_ context.Context, _ int, _ uint32, unit string) (bool, error) {
-	return unit == f.may, f.askErr
+	return slices.Contains(f.may, unit), f.askErr
 }
 
 // sgfleetOn runs sgfleet on a host whose systemd is f.
@@ -82,6 +83,9 @@ func TestDoctorOperator(t *testing.T) {
 		t.Errorf("exit %d for a daemon that ought to run", code)
 	}
 	wants(t, out, "fail  daemon: sgfleet.service is inactive", "→ systemctl start sgfleet")
+	f.units["sgfleet.service"].ActiveState = "activating" // to start it would wait without end
+	_, out, _ = sgfleetOn(t, f, "doctor")
+	wants(t, out, "fail  daemon: sgfleet.service is starting and not subscribed yet", "→ journalctl -n 20 -u sgfleet.service")
 }
 
 // A checkout has to be that of the daemon's user, whoever runs doctor.
@@ -128,14 +132,17 @@ func TestDoctorPolkit(t *testing.T) {
 	f := newFakeBus(nil, systemd.Service{User: "nobody", FileState: "enabled"})
 	code, out, _ := sgfleetOn(t, f, "doctor")
 	wants(t, out, "ok    stargazer-web.service: web@h1 is active",
-		"fail  polkit: nobody may not restart stargazer-web.service",
-		`→ in /etc/polkit-1/rules.d/50-sgfleet.rules: polkit.addRule(`, `s.user == "nobody"`, `["stargazer-web.service"].indexOf(`, `"try-restart"].indexOf(a.lookup("verb"))`)
+		"fail  polkit: nobody may not restart stargazer-web.service, sgfleet.service",
+		`→ in /etc/polkit-1/rules.d/50-sgfleet.rules: polkit.addRule(`, `s.user == "nobody"`, `["stargazer-web.service", "sgfleet.service"].indexOf(`, `"try-restart"].indexOf(a.lookup("verb"))`)
 	if code != exitError {
 		t.Errorf("exit %d", code)
 	}
-	f.may = "stargazer-web.service"
+	f.may = []string{"stargazer-web.service"} // and not itself, which an op may ask for as well
 	_, out, _ = sgfleetOn(t, f, "doctor")
-	wants(t, out, "ok    polkit: nobody may restart 1 unit")
+	wants(t, out, "fail  polkit: nobody may not restart sgfleet.service")
+	f.may = append(f.may, "sgfleet.service")
+	_, out, _ = sgfleetOn(t, f, "doctor")
+	wants(t, out, "ok    polkit: nobody may restart 2 units")
 	f.askErr = fmt.Errorf("asking polkit: nobody there")
 	_, out, _ = sgfleetOn(t, f, "doctor")
 	wants(t, out, "fail  polkit: nobody may restart nothing: asking polkit", "→ apt-get install polkitd")
@@ -163,8 +170,14 @@ func TestCredentialOfTheUnit(t *testing.T) {
 	_, out, _ := sgfleetOn(t, f, "doctor")
 	wants(t, out, "ok    redis: redis://"+server.Addr+"/0 answers in", "(with the credential redis-password of sgfleet.service, read from "+file+")")
 
+	if os.Geteuid() == 0 {
+		f.self.Credentials[0].Path = filepath.Join(t.TempDir(), "away")
+		_, out, _ = sgfleetOn(t, f, "doctor")
+		wants(t, out, "fail  redis: there is no "+f.self.Credentials[0].Path, "→ install -m 0600 /dev/stdin "+f.self.Credentials[0].Path)
+	}
+
 	// As for anybody but root.
-	f.self.Credentials[0].Path = filepath.Join(t.TempDir(), "away")
+	f.self.Credentials[0].Path = "away" // one of systemd's own store
 	_, out, _ = sgfleetOn(t, f, "doctor")
 	wants(t, out, "skip  redis: not asked: the password is the credential redis-password ("+f.self.Credentials[0].Path+") of sgfleet.service",
 		"→ sudo systemd-run -qP --wait -p LoadCredential=redis-password:")
