@@ -212,3 +212,32 @@ func notOurs(f *fleet) {
 		f.sh("h4", "! cmp -s "+path+" /root/kept; mv /root/kept "+path)
 	}
 }
+
+// redisOfOthers requires that a Redis which is there already is left to its
+// users, and that one of ours keeps the settings it had when it does not start
+// with new ones.
+func redisOfOthers(f *fleet) {
+	const host = "bare"
+	vars := f.vars()
+	vars["ansible_host"] = ip(f, host)
+	inv, err := json.Marshal(map[string]any{"sgfleet_redis": map[string]any{"hosts": map[string]any{host: vars}}})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	path := filepath.Join(f.dir, "redis.yml")
+	if err := os.WriteFile(path, inv, 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	f.sh(host, "echo maxmemory 512mb >>/etc/redis/redis.conf; systemctl start redis-server; redis-cli set app:key value")
+	out, code := f.ansible("site.yml", "-i", path)
+	if said := saysOf(out, host); code == 0 || !strings.Contains(said, "not the package's") || !strings.Contains(said, "it holds data") {
+		f.t.Errorf("a Redis of others: exit %d\n%s", code, out)
+	}
+	f.sh(host, `test "$(redis-cli get app:key)" = value; ! ls /etc/redis/sgfleet*; echo include /etc/redis/sgfleet.conf >>/etc/redis/redis.conf`)
+	f.mustAnsible("site.yml", "-i", path)
+	out, code = f.ansible("site.yml", "-i", path, "-e", "sgfleet_redis_bind=192.0.2.1", "-e", "sgfleet_redis_operator_password=new")
+	if said := saysOf(out, host); code == 0 || !strings.Contains(said, "has its previous ones back. It says: Failed listening on port 6379") {
+		f.t.Errorf("an address that is not its own: exit %d\n%s", code, out)
+	}
+	f.sh(host, "redis-cli --user sg-operator --pass "+operatorPassword+" ping | grep -q PONG; ! ls /etc/redis/*.previous")
+}

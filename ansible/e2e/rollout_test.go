@@ -80,7 +80,7 @@ func TestFleet(t *testing.T) {
 	chapter("Reboot", reboot)
 	chapter("SelfRestart", selfRestart)
 	beside(told{"RestartMidOp", restartMidOp}, told{"Packages", packages}, told{"RefusedRemovals", refusedRemovals}, told{"NotOurs", notOurs})
-	beside(told{"BadRelease", badRelease}, told{"FailoverAndRemoval", failoverAndRemoval}) // the last: h2 and h3 are taken away
+	beside(told{"BadRelease", badRelease}, told{"FailoverAndRemoval", failoverAndRemoval}, told{"RedisOfOthers", redisOfOthers}) // the last: h2 and h3 are taken away
 }
 
 var recap = regexp.MustCompile(`(?m)^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)`)
