@@ -122,6 +122,7 @@ type run struct {
 
 	subscribed chan struct{} // closed by the first confirmed subscription
 	lastFed    time.Time     // of the systemd watchdog; the session's goroutine only
+	showing    sync.Mutex    // held while systemd is told the state
 }
 
 // Run serves until ctx ends, and returns when everything that it started has

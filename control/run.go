@@ -39,7 +39,7 @@ func (r *run) run(ctx context.Context) error {
 		reporting.Go(r.reportAll)
 		close(r.readyChan())
 		r.notify("READY=1")
-		r.serving()
+		r.showState()
 		<-ctx.Done()
 	}
 
@@ -150,7 +150,7 @@ func (r *run) confirmed(first bool) {
 		close(r.subscribed)
 		return
 	}
-	r.serving()
+	r.showState()
 	r.beat.soon()
 }
 
@@ -159,19 +159,28 @@ func (r *run) confirmed(first bool) {
 func (r *run) lost(newly bool) {
 	r.metrics.set(metricListening, 0)
 	if newly {
-		select {
-		case <-r.subscribed:
-			if r.stopping.Err() == nil {
-				r.status("not subscribed, trying again")
-			}
-		default: // still waiting for the first time
-		}
+		r.showState()
 		r.beat.soon()
 	}
 }
 
-func (r *run) serving() {
-	r.status("subscribed, serving %s", count(r.services(), "service"))
+// showState tells systemd whether the daemon hears, once it is ready. Two
+// goroutines do; the later one has the newer state.
+func (r *run) showState() {
+	r.showing.Lock()
+	defer r.showing.Unlock()
+	select {
+	case <-r.Ready():
+	default:
+		return // it waits for Redis, and says so
+	}
+	switch _, deaf := r.session.listening(); {
+	case r.stopping.Err() != nil:
+	case deaf != 0:
+		r.status("not subscribed, trying again")
+	default:
+		r.status("subscribed, serving %s", count(r.services(), "service"))
+	}
 }
 
 // alive feeds systemd's watchdog: the reader's loop is getting on, whether

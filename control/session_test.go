@@ -127,14 +127,10 @@ func TestSubscribeRefused(t *testing.T) {
 	if r.hears() {
 		t.Fatal("hears although it may not subscribe")
 	}
-	if got := status.Load(); got != "not subscribed, trying again" {
-		t.Errorf("systemctl status shows %q while it is deaf", got)
-	}
+	r.await("systemctl status to say so", func() bool { return status.Load() == "not subscribed, trying again" })
 	s.Do("acl", "setuser", "daemon", "&sg:channel:control")
 	t.Logf("back after %v", r.hearsAgain())
-	if got := status.Load(); got != "subscribed, serving 3 services" {
-		t.Errorf("systemctl status shows %q when it hears again", got)
-	}
+	r.await("systemctl status to say so", func() bool { return status.Load() == "subscribed, serving 3 services" })
 }
 
 // TestNotReadyWhileRefused: a daemon that never could subscribe is not ready.
